@@ -1,0 +1,3 @@
+//! chirp-server
+
+fn main() {}

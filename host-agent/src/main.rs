@@ -1,0 +1,3 @@
+//! host-agent
+
+fn main() {}
