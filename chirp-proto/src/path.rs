@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use crate::code::Code;
-use crate::limits::PATH_MAX;
+use crate::limits::{NAME_MAX, PATH_MAX};
 
 /// What a client escapes in a path: everything that would end or confuse a word, what the
 /// reference's client escapes, and (added by the encoder itself) every byte from 0x80 up.
@@ -40,7 +40,8 @@ impl VirtualPath {
     /// # Errors
     ///
     /// [`Code::InvalidRequest`] for an escape that is cut short, not hexadecimal or `%00`;
-    /// [`Code::NameTooLong`] for a result of more than [`PATH_MAX`] bytes.
+    /// [`Code::NameTooLong`] for a component
+    /// of more than [`NAME_MAX`] or a result of more than [`PATH_MAX`] bytes.
     pub fn from_wire(word: &[u8]) -> Result<Self, Code> {
         if memchr::memchr(b'%', word).is_none() {
             return Self::from_decoded(word);
@@ -52,8 +53,8 @@ impl VirtualPath {
     ///
     /// # Errors
     ///
-    /// [`Code::InvalidRequest`] for a NUL byte; [`Code::NameTooLong`] for a result of more than
-    /// [`PATH_MAX`] bytes.
+    /// [`Code::InvalidRequest`] for a NUL byte; [`Code::NameTooLong`] for a component of more than
+    /// [`NAME_MAX`] or a result of more than [`PATH_MAX`] bytes.
     pub fn from_decoded(raw: &[u8]) -> Result<Self, Code> {
         if memchr::memchr(0, raw).is_some() {
             return Err(Code::InvalidRequest);
@@ -68,6 +69,7 @@ impl VirtualPath {
                     path.truncate(parent);
                     ends_in_directory = false;
                 }
+                name if name.len() > NAME_MAX => return Err(Code::NameTooLong),
                 name => {
                     path.push(b'/');
                     path.extend_from_slice(name);
@@ -251,14 +253,22 @@ mod tests {
                 "{word}"
             );
         }
-        assert_eq!(VirtualPath::from_wire(b"%2e%2E%2fx").unwrap().as_bytes(), b"/x");
+        assert_eq!(
+            VirtualPath::from_wire(b"%2e%2E%2fx").unwrap().as_bytes(),
+            b"/x"
+        );
     }
 
     #[test]
     fn length_is_limited_after_normalisation() {
-        let long = vec![b'a'; PATH_MAX];
-        assert_eq!(VirtualPath::from_decoded(&long), Err(Code::NameTooLong));
-        assert!(VirtualPath::from_decoded(&long[..PATH_MAX - 1]).is_ok());
+        let long = b"/abc".repeat(PATH_MAX / 4);
+        let full = [&long[..], b"/ab"].concat();
+        let beyond = [&long[..], b"/abc"].concat();
+        assert!(VirtualPath::from_decoded(&full).is_ok());
+        assert_eq!(VirtualPath::from_decoded(&beyond), Err(Code::NameTooLong));
+        let name = vec![b'a'; NAME_MAX + 1];
+        assert_eq!(VirtualPath::from_decoded(&name), Err(Code::NameTooLong));
+        assert!(VirtualPath::from_decoded(&name[1..]).is_ok());
     }
 
     #[test]
@@ -273,7 +283,7 @@ mod tests {
     proptest! {
         #[test]
         fn encoded_paths_are_one_word_and_decode_to_themselves(
-            raw in proptest::collection::vec(1u8..=255, 0..300)
+            raw in proptest::collection::vec(1u8..=255, 0..250)
         ) {
             let path = VirtualPath::from_decoded(&raw).unwrap();
             let mut wire = Vec::new();
