@@ -1,0 +1,33 @@
+//! `conformance render` writes `CONFORMANCE.md` from the list of accepted differences.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use conformance::differences::{Differences, path};
+use conformance::{render, vector};
+
+/// Keeps the conformance page up to date; the cases themselves run with `cargo test -p conformance`.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write CONFORMANCE.md from conformance/differences.toml
+    Render,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Render => {
+            let vectors = vector::recorded()?;
+            let page = render::page(&vectors, &Differences::accepted(&vectors)?);
+            let path = path("../CONFORMANCE.md");
+            fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
+        }
+    }
+}

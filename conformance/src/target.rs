@@ -1,0 +1,263 @@
+//! Starts a server, waits until it takes requests, stops it.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+
+use crate::account::Account;
+use crate::connection::Connection;
+use crate::program::{Maker, Program};
+
+mod bound;
+
+/// How long a server may take from its start to its first login.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often a starting server is looked at.
+const POLL: Duration = Duration::from_millis(2);
+
+/// What to start a server with, besides what every server here gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Further arguments; `{DEFAULT_ACL}` stands for a file with `unix:{USER} rwlda` and
+    /// `address:127.0.0.1 rl`.
+    pub arguments: Vec<String>,
+}
+
+impl Options {
+    /// Splits a vector's `server` text at blanks.
+    #[must_use]
+    pub fn from_words(words: &str) -> Self {
+        Self {
+            arguments: words.split_whitespace().map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// A running server on a free loopback port, with an empty root of its own.
+///
+/// Dropping it kills the server with everything it started, and removes its directories.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    account: Account,
+    directories: Directories,
+}
+
+impl Server {
+    /// Starts a server and returns when it has let somebody log in.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the end of the server's log if it ends or takes longer than 20 seconds.
+    pub fn start(program: &Program, options: &Options) -> Result<Self> {
+        let account = Account::unprivileged()?;
+        let directories = Directories::create(&account)?;
+        let mut command = command(program, options, &account, &directories)?;
+        account.apply(&mut command);
+        let child = bound::spawn(command)
+            .with_context(|| format!("cannot run {}", program.path.display()))?;
+        let mut server = Self {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            account,
+            directories,
+        };
+        match server.wait_until_ready() {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                let log = fs::read_to_string(server.directories.log()).unwrap_or_default();
+                let start = log.len().saturating_sub(2000);
+                let log = log.get(start..).unwrap_or(&log).trim_end();
+                Err(error.context(format!("{} said: {log}", program.path.display())))
+            }
+        }
+    }
+
+    /// Returns where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the user it runs as.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Returns the directory that it serves.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.directories.root()
+    }
+
+    /// Returns its process, which is also its process group.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended while starting: {status}");
+            }
+            match self.probe() {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() >= deadline => {
+                    return Err(error.context("the server takes no requests after 20 s"));
+                }
+                Err(_) => thread::sleep(POLL),
+            }
+        }
+    }
+
+    /// The port file may be there before the server listens, so only a login counts.
+    fn probe(&mut self) -> Result<()> {
+        let text = fs::read_to_string(self.directories.port_file())?;
+        let line = text.strip_suffix('\n').context("half a port file")?;
+        self.address.set_port(line.parse()?);
+        Connection::open(self.address)?.log_in_by_address()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The reference has a process for each connection; the group is the server's own.
+        if let Some(group) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+fn command(
+    program: &Program,
+    options: &Options,
+    account: &Account,
+    directories: &Directories,
+) -> Result<Command> {
+    let log = File::create(directories.log()).context("cannot create the server's log")?;
+    let mut command = Command::new(&program.path);
+    command
+        .arg("-r")
+        .arg(directories.root())
+        .arg("-y")
+        .arg(directories.transient())
+        .arg("-Z")
+        .arg(directories.port_file())
+        .args(["-I", "127.0.0.1", "-u", "-"]);
+    for method in methods(program.maker) {
+        command.args(["-a", method]);
+    }
+    for argument in &options.arguments {
+        if argument == "{DEFAULT_ACL}" {
+            command.arg(directories.write_default_acl(account)?);
+        } else {
+            command.arg(argument);
+        }
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0);
+    Ok(command)
+}
+
+/// The vectors were recorded with all four methods. Ours has no tickets yet, and a method that it
+/// does not have is refused at start.
+fn methods(maker: Maker) -> &'static [&'static str] {
+    match maker {
+        Maker::Reference => &["unix", "hostname", "address", "ticket"],
+        Maker::Ours => &["unix", "hostname", "address"],
+    }
+}
+
+/// The temporary directory of one server: root, transient directory, port file, log.
+#[derive(Debug)]
+struct Directories {
+    top: TempDir,
+}
+
+impl Directories {
+    fn create(account: &Account) -> Result<Self> {
+        let top = tempfile::Builder::new()
+            .prefix("conformance-")
+            .tempdir()
+            .context("cannot create a temporary directory")?;
+        let this = Self { top };
+        account.own(this.top.path())?;
+        for directory in [this.root(), this.transient()] {
+            fs::create_dir(&directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
+            account.own(&directory)?;
+        }
+        Ok(this)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.top.path().join(name)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
+    fn transient(&self) -> PathBuf {
+        self.path("transient")
+    }
+
+    fn port_file(&self) -> PathBuf {
+        self.path("port")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.path("log")
+    }
+
+    fn write_default_acl(&self, account: &Account) -> Result<PathBuf> {
+        let path = self.path("default-acl");
+        let text = format!("unix:{} rwlda\naddress:127.0.0.1 rl\n", account.login);
+        write_for(account, &path, &text)?;
+        Ok(path)
+    }
+}
+
+fn write_for(account: &Account, path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    account.own(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_split_at_blanks() {
+        assert_eq!(Options::from_words("").arguments, Vec::<String>::new());
+        assert_eq!(Options::from_words("-Q 1MB").arguments, ["-Q", "1MB"]);
+    }
+
+    #[test]
+    fn a_program_that_ends_at_once_is_reported_with_what_it_said() {
+        let program = Program {
+            maker: Maker::Ours,
+            path: PathBuf::from("/bin/cat"),
+        };
+        let error = Server::start(&program, &Options::default()).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("cat: "), "{text}");
+        assert!(text.contains("ended while starting"), "{text}");
+    }
+}

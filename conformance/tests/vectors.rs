@@ -1,0 +1,207 @@
+//! Plays every recorded vector on the reference's server and on ours.
+//!
+//! Each is a case of its own, `reference::NAME` and `ours::NAME`. Cases that share server options
+//! share one server and take turns on it; the others run side by side.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use conformance::compare::Expected;
+use conformance::differences::{Differences, path};
+use conformance::program::{Maker, Program};
+use conformance::target::{Options, Server};
+use conformance::vector::{self, Vector};
+use conformance::{render, script};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Vectors of requests and options that our server does not have yet: names that begin so.
+///
+/// Delete a line when the server has learned it. `job-lifecycle-` must then run in order, on a server
+/// of its own.
+const NOT_YET: &[&str] = &[
+    "acl-reset",
+    "audit",
+    "auth-ticket-",
+    "chown-",
+    "debug-",
+    "fchown-",
+    "getstream",
+    "job-",
+    "lsalloc-",
+    "mkalloc-",
+    "putstream",
+    "quota-",
+    "right-search-",
+    "search-",
+    "setrep",
+    "super-ticket-",
+    "ticket-",
+    "whoareyou",
+    "xattr-",
+];
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::from_args();
+    let vectors = vector::recorded()?;
+    let differences = Arc::new(Differences::accepted(&vectors)?);
+    let chosen: Vec<Arc<Vector>> = vectors
+        .iter()
+        .filter(|vector| !NOT_YET.iter().any(|prefix| vector.name.starts_with(prefix)))
+        .map(|vector| Arc::new(vector.clone()))
+        .collect();
+    let mut trials = checks(&vectors, &differences);
+    let servers = add_cases(&mut trials, &chosen, &differences);
+    if !arguments.list {
+        announce(chosen.len(), vectors.len());
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // The trials are gone; the servers end here.
+    drop(servers);
+    Ok(conclusion.exit_code())
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a test program says what it leaves out"
+)]
+fn announce(chosen: usize, all: usize) {
+    eprintln!(
+        "{chosen} of {all} vectors on both servers; {} wait for requests that are not there yet",
+        all - chosen
+    );
+}
+
+/// A server that is started for the first case that wants it.
+struct Shared {
+    program: Program,
+    options: Options,
+    server: Mutex<State>,
+}
+
+enum State {
+    NotStarted,
+    Running(Server),
+    Failed(String),
+}
+
+impl Shared {
+    /// Runs `action` while no other case uses the server.
+    fn with<T>(&self, action: impl FnOnce(&Server) -> Result<T>) -> Result<T> {
+        let mut state = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::NotStarted = *state {
+            *state = match Server::start(&self.program, &self.options) {
+                Ok(server) => State::Running(server),
+                Err(error) => State::Failed(format!("{error:#}")),
+            };
+        }
+        match &*state {
+            State::Running(server) => action(server),
+            State::Failed(reason) => bail!("{reason}"),
+            State::NotStarted => unreachable!("it was started above"),
+        }
+    }
+}
+
+type Servers = BTreeMap<(Maker, String), Arc<Shared>>;
+
+fn add_cases(
+    trials: &mut Vec<Trial>,
+    vectors: &[Arc<Vector>],
+    differences: &Arc<Differences>,
+) -> Servers {
+    let mut servers = Servers::new();
+    let mut programs = BTreeMap::new();
+    for maker in Maker::ALL {
+        match Program::server(maker) {
+            Ok(program) => {
+                programs.insert(maker, program);
+            }
+            // One case that says so, instead of hundreds.
+            Err(error) => trials.push(Trial::test(
+                format!("{}::server-is-there", maker.name()),
+                move || Err(Failed::from(format!("{error:#}"))),
+            )),
+        }
+    }
+    for vector in vectors {
+        for (maker, program) in &programs {
+            let shared = servers
+                .entry((*maker, vector.server.clone()))
+                .or_insert_with(|| {
+                    Arc::new(Shared {
+                        program: program.clone(),
+                        options: Options::from_words(&vector.server),
+                        server: Mutex::new(State::NotStarted),
+                    })
+                });
+            let (vector, shared) = (Arc::clone(vector), Arc::clone(shared));
+            let (maker, differences) = (*maker, Arc::clone(differences));
+            trials.push(Trial::test(
+                format!("{}::{}", maker.name(), vector.name),
+                move || {
+                    shared
+                        .with(|server| case(maker, &vector, server, &differences))
+                        .map_err(|error| Failed::from(format!("{error:#}")))
+                },
+            ));
+        }
+    }
+    servers
+}
+
+fn case(maker: Maker, vector: &Vector, server: &Server, differences: &Differences) -> Result<()> {
+    let account = server.account();
+    let login = &account.login;
+    let recorded = Expected::new(&vector.expect, login)?;
+    let instead = match maker {
+        Maker::Reference => None,
+        Maker::Ours => differences
+            .for_vector(vector)
+            .map(|expect| Expected::new(&expect, login))
+            .transpose()?,
+    };
+    let expected = instead.as_ref().unwrap_or(&recorded);
+    let observed = script::play(vector, server.address(), account, expected)?;
+    ensure!(
+        instead.is_none() || !recorded.matches(&observed),
+        "{} is in differences.toml, but no longer differs: delete it there",
+        vector.name
+    );
+    ensure!(
+        expected.matches(&observed),
+        "{:?}: {}\n  sent      \"{}\"\n  expected  {expected}\n  came      {observed}",
+        vector.level,
+        vector.note,
+        vector.send.escape_debug(),
+    );
+    Ok(())
+}
+
+/// Cases about this suite itself.
+fn checks(vectors: &[Vector], differences: &Differences) -> Vec<Trial> {
+    let page = render::page(vectors, differences);
+    let names: Vec<String> = vectors.iter().map(|vector| vector.name.clone()).collect();
+    vec![
+        Trial::test("suite::conformance-page-is-up-to-date", move || {
+            let path = path("../CONFORMANCE.md");
+            let written = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))
+                .map_err(|error| format!("{error:#}"))?;
+            if written == page {
+                return Ok(());
+            }
+            Err("CONFORMANCE.md is stale; run: cargo run -p conformance -- render".into())
+        }),
+        Trial::test("suite::every-line-of-not-yet-matches", move || {
+            for prefix in NOT_YET {
+                if !names.iter().any(|name| name.starts_with(prefix)) {
+                    return Err(format!("no vector begins with {prefix:?}: delete it").into());
+                }
+            }
+            Ok(())
+        }),
+    ]
+}
