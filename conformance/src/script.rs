@@ -162,11 +162,9 @@ mod tests {
         });
         let expected = Expected::new(&vector.expect, "nobody").unwrap();
         let account = Account::unprivileged().unwrap();
-        let vector = Vector {
-            auth: Login::Address,
-            setup: Vec::new(),
-            ..vector.clone()
-        };
+        let mut vector = vector.clone();
+        vector.auth = Login::Address;
+        vector.setup.clear();
         let observed = play(&vector, address, &account, &expected).unwrap();
         let matches = expected.matches(&observed);
         (observed, matches)
