@@ -1,7 +1,7 @@
 //! From bytes to values, incrementally: a receiver shows what it has, and learns whether that is
 //! enough, what it means and how much of it was used.
 //!
-//! [`Decoder`] is the server's side. [`reply`] is the client's. [`line`] splits the lines of the
+//! [`Decoder`] is the server's side. [`reply`] is the client's. [`mod@line`] splits the lines of the
 //! login phase, for both.
 
 pub mod line;
