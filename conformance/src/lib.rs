@@ -14,6 +14,7 @@
 //! - [`program`]: where the binaries under test are
 //! - [`target`]: starts a server, waits until it takes requests, stops it
 //! - [`connection`]: a raw connection: login, sentinel, reading with deadlines
+//! - [`tool`]: runs a command-line program and judges what it did
 //! - [`vector`]: the recorded vectors, as in part 14 of the protocol's specification
 //! - [`script`]: plays one vector on a server
 //! - [`compare`]: what counts as the expected reply
@@ -44,4 +45,5 @@ pub mod program;
 pub mod render;
 pub mod script;
 pub mod target;
+pub mod tool;
 pub mod vector;
