@@ -1,0 +1,44 @@
+# The two commands of this project are `make demo` and `make test`.
+
+CARGO ?= cargo
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+
+.PHONY: help demo test test-full bench build deps format lint docs deny unit clean
+
+help:
+	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
+	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance"
+	@echo "make bench   compare with the reference server and a raw floor on this machine"
+	@echo "make build   release binaries in target/release"
+
+demo: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
+	target/release/host-agent demo $(DEMO_ARGS)
+
+test: deps format lint docs deny unit
+
+# Everything, with nothing left out for time. Today that is the same set.
+test-full: test
+
+bench: deps ; $(CARGO) build --release --locked -p chirp-server -p conformance
+	target/release/chirp-bench $(BENCH_ARGS)
+
+build: ; $(CARGO) build --release --locked --workspace --bins
+
+deps: ; @scripts/install-missing
+
+format: ; $(CARGO) fmt --all --check
+
+lint: ; $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+docs: ; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+# Advisories need a database from the network; `cargo deny check` has them where that can be reached.
+deny: ; $(CARGO) deny --locked --offline check bans licenses sources
+
+unit:
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) nextest run --workspace --locked --no-fail-fast
+	$(CARGO) test --workspace --doc --locked
+
+clean: ; $(CARGO) clean

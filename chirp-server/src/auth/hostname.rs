@@ -1,0 +1,31 @@
+//! The `hostname` method: the name that the peer's address resolves to (part 2.3).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Proof;
+
+/// How long a name server may take; longer is a failed login, and only this client waits.
+const LOOKUP_MAX: Duration = Duration::from_secs(20);
+
+/// Returns the name of an address; without one the method fails.
+pub(super) async fn lookup(peer: IpAddr) -> Proof {
+    // The system's resolver blocks, so it gets a thread of its own.
+    let answer = tokio::task::spawn_blocking(move || dns_lookup::lookup_addr(&peer));
+    let name = match tokio::time::timeout(LOOKUP_MAX, answer).await {
+        Ok(Ok(Ok(name))) => name,
+        Ok(Ok(Err(error))) => {
+            tracing::debug!(target: "auth", %peer, %error, "no name for the peer's address");
+            return Proof::Failed;
+        }
+        Ok(Err(_)) | Err(_) => {
+            tracing::debug!(target: "auth", %peer, "looking up the peer's name took too long");
+            return Proof::Failed;
+        }
+    };
+    // Without a name the resolver returns the address itself.
+    if name.parse::<IpAddr>().is_ok() {
+        return Proof::Failed;
+    }
+    Proof::Given(name.into_bytes())
+}

@@ -1,0 +1,133 @@
+//! Login: the methods run on one connection, in the order the client names them, until one
+//! succeeds (`chirp-protocol.md`, part 2).
+
+mod hostname;
+mod unix;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use chirp_proto::limits::{AUTH_LINE_MAX, LINE_MAX};
+use chirp_proto::parse::line;
+use chirp_proto::{Method, Subject};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// What logins need to know.
+#[derive(Debug)]
+pub struct AuthConfig {
+    /// The methods that are enabled, in no order.
+    pub methods: Vec<Method>,
+    /// Where unix logins make their file.
+    pub challenge_dir: PathBuf,
+    /// How long to wait for that file.
+    pub unix_timeout: Duration,
+}
+
+/// Why a connection ends without a login.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The peer went away.
+    #[error("the peer left before it logged in")]
+    Closed,
+    /// The peer sent an over-long line.
+    #[error("login: {0}")]
+    TooLong(#[from] line::TooLong),
+    /// The connection failed.
+    #[error("login: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs methods until one succeeds. There is no limit but the caller's deadline.
+///
+/// Bytes that were read but belong to the request phase stay in `buffer`.
+///
+/// # Errors
+///
+/// [`AuthError`] if the connection ended first. A method that fails is no error.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: a connection whose login was cancelled is to be closed.
+pub async fn login<S>(
+    config: &AuthConfig,
+    peer: IpAddr,
+    stream: &mut S,
+    buffer: &mut BytesMut,
+) -> Result<Subject, AuthError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut talk = Talk { stream, buffer };
+    loop {
+        let line = talk.line(LINE_MAX).await?;
+        let method = Method::from_name(&line).filter(|method| config.methods.contains(method));
+        let Some(method) = method else {
+            tracing::debug!(target: "auth", method = %line.escape_ascii(), "method refused");
+            talk.say("no\n").await?;
+            continue;
+        };
+        // `opening` is what was not said yet: each write is a segment and a wake-up of the peer.
+        let (opening, proof) = match method {
+            Method::Address => ("yes\n", Proof::Given(peer.to_string().into_bytes())),
+            Method::Hostname => ("yes\n", hostname::lookup(peer).await),
+            Method::Unix => ("", unix::prove(config, &mut talk).await?),
+            // Never among the enabled methods: tickets are not served yet.
+            Method::Ticket => ("", Proof::Failed),
+        };
+        match proof {
+            Proof::Given(proven) => {
+                let subject = Subject::new(method, &proven);
+                let (method, name) = (subject.method(), subject.name());
+                talk.say(&format!("{opening}yes\nyes\n{method}\n{name}\n"))
+                    .await?;
+                return Ok(subject);
+            }
+            Proof::Failed => talk.say(&format!("{opening}no\n")).await?,
+            Proof::Declined => {}
+        }
+    }
+}
+
+/// How a method's exchange ended.
+enum Proof {
+    /// The peer is who these bytes say.
+    Given(Vec<u8>),
+    /// It is not proved, and the peer is told so.
+    Failed,
+    /// The peer gave the method up, which is not answered.
+    Declined,
+}
+
+/// The two ends of a login's exchange.
+struct Talk<'a, S> {
+    stream: &'a mut S,
+    buffer: &'a mut BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
+    /// Reads one line; its LF and any CR are dropped.
+    async fn line(&mut self, limit: usize) -> Result<Vec<u8>, AuthError> {
+        loop {
+            if let Some((line, used)) = line::split(self.buffer, limit)? {
+                let line = line.into_owned();
+                bytes::Buf::advance(self.buffer, used);
+                return Ok(line);
+            }
+            // Bounded: `split` refuses what is longer than its limit.
+            if self.stream.read_buf(self.buffer).await? == 0 {
+                return Err(AuthError::Closed);
+            }
+        }
+    }
+
+    async fn say(&mut self, text: &str) -> Result<(), AuthError> {
+        Ok(self.stream.write_all(text.as_bytes()).await?)
+    }
+
+    /// Reads a line of a method's own exchange.
+    async fn answer(&mut self) -> Result<Vec<u8>, AuthError> {
+        self.line(AUTH_LINE_MAX).await
+    }
+}

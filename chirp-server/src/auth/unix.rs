@@ -1,0 +1,69 @@
+//! The `unix` method: whoever can make a file on a file system that both sides see is the owner of
+//! that file (part 2.2).
+//!
+//! The reference looks at the file through links and sends names that can be guessed (weakness W2).
+//! Here the name holds 128 random bits, and only a regular, empty file with one link counts, looked
+//! at without following a link.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::{AuthConfig, AuthError, Proof, Talk};
+
+/// How often the file is looked for. The reference's clients make it before they say `yes`.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs the exchange up to the verdict.
+pub(super) async fn prove<S>(
+    config: &AuthConfig,
+    talk: &mut Talk<'_, S>,
+) -> Result<Proof, AuthError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let path = config.challenge_dir.join(challenge_name()?);
+    let shown = path.display();
+    talk.say(&format!("yes\n{shown}\n")).await?;
+    if talk.answer().await? != b"yes" {
+        return Ok(Proof::Declined);
+    }
+    let owner = owner(&path, config.unix_timeout).await;
+    // The client removes its file after the verdict. In a sticky directory only it can.
+    let _ = rustix::fs::unlink(&path);
+    let Some(owner) = owner else {
+        tracing::debug!(target: "auth", %shown, "unix login: no acceptable file");
+        return Ok(Proof::Failed);
+    };
+    let Some(login) = uzers::get_user_by_uid(owner) else {
+        tracing::debug!(target: "auth", owner, "unix login: the file's owner has no login name");
+        return Ok(Proof::Failed);
+    };
+    Ok(Proof::Given(login.name().as_encoded_bytes().to_vec()))
+}
+
+/// Waits for the file and returns its owner's uid, if it is what the method asks for.
+async fn owner(path: &Path, timeout: Duration) -> Option<u32> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        // The handle is of the object itself; what it is and whose is read from the handle.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+            let stat = rustix::fs::statat(&file, "", AtFlags::EMPTY_PATH).ok()?;
+            let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            return (regular && stat.st_size == 0 && stat.st_nlink == 1).then_some(stat.st_uid);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn challenge_name() -> Result<String, AuthError> {
+    let random = crate::random::hex::<16>().map_err(std::io::Error::other)?;
+    Ok(format!("challenge.{random}"))
+}

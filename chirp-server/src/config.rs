@@ -1,0 +1,220 @@
+//! The command line, named and behaving as the reference's where it has the option
+//! (`chirp-protocol.md`, part 12.2).
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// Serves one directory over the Chirp protocol, to the subjects that its ACLs name, and with
+/// `--exec` runs programs there.
+#[derive(Debug, Parser)]
+#[command(
+    name = "chirp-server",
+    version,
+    after_help = EXAMPLES,
+    max_term_width = 100
+)]
+pub struct Args {
+    /// The directory to serve: DIR, file://DIR or local://DIR. A missing last component is created.
+    #[arg(short = 'r', long = "root", value_name = "DIR", default_value = ".", value_parser = parse_root)]
+    pub root: PathBuf,
+
+    /// Listen on this port; 0 for any free one.
+    #[arg(short, long, value_name = "PORT", default_value_t = chirp_proto::limits::DEFAULT_PORT)]
+    pub port: u16,
+
+    /// Listen on this address only [default: all, IPv6 and IPv4].
+    #[arg(short = 'I', long, value_name = "ADDR")]
+    pub interface: Option<IpAddr>,
+
+    /// Choose a free port and write it to this file.
+    #[arg(short = 'Z', long, value_name = "FILE")]
+    pub port_file: Option<PathBuf>,
+
+    /// Enable this authentication method: unix, hostname or address. May be repeated; without it all
+    /// are enabled. `ticket`, `kerberos` and `globus` are accepted here and answered "no".
+    #[arg(short = 'a', long = "auth", value_name = "METHOD", value_parser = ["unix", "hostname", "address", "ticket", "kerberos", "globus"])]
+    pub auth: Vec<String>,
+
+    /// Directory in which unix logins prove themselves by making a file. Server and client must both
+    /// see it.
+    #[arg(short = 'c', long, value_name = "DIR", default_value = "/tmp")]
+    pub challenge_dir: PathBuf,
+
+    /// How long to wait for the file of a unix login.
+    #[arg(short = 'z', long, value_name = "TIME", default_value = "5s", value_parser = parse_time)]
+    pub unix_timeout: Duration,
+
+    /// The ACL of directories that have none of their own. Without it nobody gets into those.
+    #[arg(short = 'A', long = "default-acl", value_name = "FILE")]
+    pub default_acl: Option<PathBuf>,
+
+    /// Nobody may change anything, whatever the ACLs say.
+    #[arg(short = 'R', long)]
+    pub read_only: bool,
+
+    /// This subject, for example unix:alice, may list every directory and change its ACL.
+    #[arg(short = 'P', long, value_name = "SUBJECT")]
+    pub superuser: Option<String>,
+
+    /// Close a connection that made no request for this long.
+    #[arg(short = 't', long = "idle-clients", value_name = "TIME", default_value = "60s", value_parser = parse_time)]
+    pub idle: Duration,
+
+    /// Give up a transfer that moved less than 1 KiB a second over this long.
+    #[arg(short = 's', long, value_name = "TIME", default_value = "120s", value_parser = parse_time)]
+    pub stalled: Duration,
+
+    /// Serve at most this many clients at once; further ones wait to be accepted. 0 for no limit but
+    /// that of open files.
+    #[arg(short = 'M', long, value_name = "MAX", default_value_t = 0)]
+    pub max_clients: usize,
+
+    /// On SIGTERM, let running requests finish for this long.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
+    pub drain: Duration,
+
+    /// Log in detail: `all`, or one of auth, chirp, exec, beacon, tcp. May be repeated.
+    #[arg(short, long, value_name = "FLAG")]
+    pub debug: Vec<String>,
+
+    /// Write the log to this file instead of standard error.
+    #[arg(short = 'o', long = "debug-file", value_name = "LOG")]
+    pub log: Option<PathBuf>,
+
+    /// Where the server keeps its own state, created if missing. With --exec it must lie outside DIR.
+    /// [default: a directory of this tree's own below $XDG_STATE_HOME or ~/.local/state]
+    #[arg(short = 'y', long = "transient", value_name = "DIR")]
+    pub transient: Option<PathBuf>,
+
+    /// Send a status record to the catalog at HOST[:PORT] every five minutes, by UDP. May be repeated;
+    /// `-` for none, which is the default.
+    #[arg(short = 'u', long, value_name = "HOST", value_delimiter = ',')]
+    pub advertise: Vec<String>,
+
+    /// Work as this user. Required when started as root, which serves nothing itself.
+    #[arg(short = 'i', long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Run programs for subjects that hold the x right.
+    #[arg(long)]
+    pub exec: bool,
+
+    /// Announce this server to the host by STOMP. BROKER is HOST[:PORT]; without it the broker is
+    /// looked for at the default gateway, port 61613.
+    #[arg(long, value_name = "BROKER", num_args = 0..=1, require_equals = true)]
+    pub announce: Option<Option<String>>,
+
+    /// The name to announce [default: the host name].
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// The address to announce where the detected one cannot be reached, as behind port forwarding.
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub announce_as: Option<String>,
+
+    /// Seconds between two announcements.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_time)]
+    pub beacon_interval: Duration,
+
+    /// What the broker's host may do in a tree that has no ACL yet, when --announce is given.
+    #[arg(long, value_name = "RIGHTS|none", default_value = "rwldax")]
+    pub host_rights: String,
+
+    /// How programs are confined. This version enforces no sandbox yet: `require` therefore runs
+    /// nothing, `best-effort` says in the log and in `features` that nothing is enforced.
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Sandbox::BestEffort)]
+    pub sandbox: Sandbox,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  chirp-server -r /srv/jobs                       serve a directory on port 9094
+  chirp-server -r /srv/jobs --exec --announce     in a guest: tell the host, take files, run programs
+  chirp-server -r /srv/jobs -I 127.0.0.1 -Z port  any free port on loopback, written to a file
+  chirp-server -r /srv/jobs -i daemon             started as root, works as daemon
+
+Exit status: 0 after SIGTERM or SIGINT, 1 when it could not start.";
+
+/// How programs are confined (`exec-extension.md`, \"What the server guarantees\").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sandbox {
+    /// Not at all.
+    Off,
+    /// As far as the kernel and this version can, and say what is missing.
+    BestEffort,
+    /// Fully, or run nothing.
+    Require,
+}
+
+fn parse_root(text: &str) -> Result<PathBuf, String> {
+    for prefix in ["file://", "local://"] {
+        if let Some(path) = text.strip_prefix(prefix) {
+            return Ok(path.into());
+        }
+    }
+    match text.split_once("://") {
+        Some((scheme, _)) => Err(format!(
+            "storage of the kind {scheme}:// is not supported; give a local directory"
+        )),
+        None => Ok(text.into()),
+    }
+}
+
+/// Reads a time as the reference does: a number with an optional `s`, `m`, `h` or `d`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, 's')) => (text.get(..at), 1.0),
+        Some((at, 'm')) => (text.get(..at), 60.0),
+        Some((at, 'h')) => (text.get(..at), 3600.0),
+        Some((at, 'd')) => (text.get(..at), 86_400.0),
+        _ => (Some(text), 1.0),
+    };
+    number
+        .and_then(|number| number.parse::<f64>().ok())
+        .map(|number| number * unit)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|time| !time.is_zero() && *time <= Duration::from_secs(10 * 365 * 86_400))
+        .ok_or_else(|| "give a positive number with an optional s, m, h or d".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_those_of_the_reference() {
+        assert_eq!(parse_time("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_time("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_time("2h"), Ok(Duration::from_secs(7200)));
+        for bad in ["", "s", "-1", "x", "nan", "inf", "0", "1e300"] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_issue_s_command_line_is_accepted() {
+        let args = Args::try_parse_from([
+            "chirp-server", "-r", "file:///srv", "-p", "0", "-I", "127.0.0.1", "-Z", "p", "-a", "unix", "-a",
+            "address", "-A", "acl", "-R", "-t", "30s", "-M", "5", "-d", "all", "-o", "log", "-P", "unix:root",
+            "-y", "/var/tmp/t", "-u", "-", "--exec", "--announce=10.0.2.2:61613", "--name", "g1",
+            "--announce-as", "1.2.3.4:5", "--beacon-interval", "2", "--sandbox=off", "-i", "nobody",
+        ])
+        .unwrap();
+        assert_eq!(args.root, PathBuf::from("/srv"));
+        assert_eq!(args.announce, Some(Some("10.0.2.2:61613".to_owned())));
+        let plain = Args::try_parse_from(["chirp-server", "--announce"]).unwrap();
+        assert_eq!(plain.announce, Some(None));
+        assert!(Args::try_parse_from(["chirp-server", "-a", "telepathy"]).is_err());
+        assert!(Args::try_parse_from(["chirp-server", "-r", "hdfs://x/y"]).is_err());
+    }
+}

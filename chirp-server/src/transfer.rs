@@ -1,0 +1,240 @@
+//! Moving bytes between a connection and files, with a bound on memory and on patience.
+//!
+//! What a connection needs for a transfer is one buffer of at most [`CHUNK`] bytes, whatever
+//! length the peer announced.
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, BytesMut};
+use chirp_proto::Code;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Bytes that one step of a transfer moves at most.
+pub const CHUNK: usize = 256 * 1024;
+
+/// The least that a transfer must move a second, on average over the stall time.
+const BYTES_PER_SECOND_MIN: u64 = 1024;
+
+/// Watches that a transfer gets on: in every span of the stall time it must move at least 1 KiB
+/// a second.
+#[derive(Debug)]
+pub struct Progress {
+    span: Duration,
+    deadline: Instant,
+    moved: u64,
+}
+
+impl Progress {
+    /// Starts the watch; `span` is the stall time.
+    #[must_use]
+    pub fn new(span: Duration) -> Self {
+        Self {
+            span,
+            deadline: Instant::now() + span,
+            moved: 0,
+        }
+    }
+
+    fn note(&mut self, bytes: usize) {
+        self.moved = self.moved.saturating_add(bytes as u64);
+    }
+
+    /// Waits for a socket to be ready, as long as the transfer gets on.
+    async fn wait(&mut self, ready: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+        let mut ready = std::pin::pin!(ready);
+        loop {
+            if let Ok(result) = tokio::time::timeout_at(self.deadline, &mut ready).await {
+                return result;
+            }
+            if self.moved < self.span.as_secs().max(1) * BYTES_PER_SECOND_MIN {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the transfer made no progress",
+                ));
+            }
+            self.moved = 0;
+            self.deadline = Instant::now() + self.span;
+        }
+    }
+}
+
+/// Writes and clears `out`. With `more`, the kernel may wait for what follows before it sends a
+/// segment.
+///
+/// # Errors
+///
+/// The connection's, or `TimedOut` for a peer that takes nothing.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: part of `out` may have gone.
+pub async fn flush(
+    stream: &TcpStream,
+    out: &mut BytesMut,
+    more: bool,
+    progress: &mut Progress,
+) -> io::Result<()> {
+    use rustix::net::SendFlags;
+    let flags = if more {
+        SendFlags::MORE | SendFlags::NOSIGNAL
+    } else {
+        SendFlags::NOSIGNAL
+    };
+    while !out.is_empty() {
+        let sent = stream.try_io(Interest::WRITABLE, || {
+            Ok(rustix::net::send(stream, out, flags)?)
+        });
+        match sent {
+            Ok(count) => {
+                out.advance(count);
+                progress.note(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                progress.wait(stream.writable()).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Sends `length` bytes of a file from the page cache, without a copy through this program.
+///
+/// # Errors
+///
+/// The connection's or the file's; `UnexpectedEof` if the file shrank, after which the connection
+/// is out of step and must be closed (weakness W11).
+///
+/// # Cancel safety
+///
+/// Not cancel safe.
+pub async fn send_file(
+    stream: &TcpStream,
+    file: &File,
+    offset: u64,
+    length: u64,
+    progress: &mut Progress,
+) -> io::Result<()> {
+    let mut position = offset;
+    let end = offset.saturating_add(length);
+    while position < end {
+        let count = usize::try_from(end - position).unwrap_or(CHUNK).min(4 * CHUNK);
+        let sent = stream.try_io(Interest::WRITABLE, || {
+            Ok(rustix::fs::sendfile(stream, file, Some(&mut position), count)?)
+        });
+        match sent {
+            Ok(0) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the file shrank while it was being sent",
+                ));
+            }
+            Ok(count) => {
+                progress.note(count);
+                // A fast peer would otherwise keep this thread to itself.
+                tokio::task::coop::consume_budget().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                progress.wait(stream.writable()).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Where a body goes.
+pub trait Sink {
+    /// Takes the next bytes of the body.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told. The rest of the body is then read and dropped.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Code>;
+}
+
+/// Drops a body whose request was refused.
+#[derive(Debug)]
+pub struct Discard;
+
+impl Sink for Discard {
+    fn take(&mut self, _: &[u8]) -> Result<(), Code> {
+        Ok(())
+    }
+}
+
+/// Keeps a body that is wanted whole. The caller has limited its length.
+#[derive(Debug, Default)]
+pub struct Collect(pub Vec<u8>);
+
+impl Sink for Collect {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Code> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Receives a body of `length` bytes: first what stands in `buffered`, then from the connection.
+/// All of it is read even if the sink fails, so that the next request is found.
+///
+/// The outer result is the connection's, the inner one the sink's.
+///
+/// # Errors
+///
+/// The connection's; `UnexpectedEof` if the peer left in the middle; `TimedOut` for lack of
+/// progress.
+///
+/// # Cancel safety
+///
+/// Not cancel safe.
+pub async fn receive(
+    stream: &TcpStream,
+    buffered: &mut BytesMut,
+    length: u64,
+    sink: &mut impl Sink,
+    progress: &mut Progress,
+) -> io::Result<Result<(), Code>> {
+    let mut outcome = Ok(());
+    let mut rest = length;
+    let mut hand_over = |bytes: &[u8]| {
+        if outcome.is_ok() {
+            outcome = sink.take(bytes);
+        }
+    };
+    let at_hand = usize::try_from(rest).unwrap_or(usize::MAX).min(buffered.len());
+    if at_hand > 0 {
+        hand_over(&buffered.split_to(at_hand));
+        rest -= at_hand as u64;
+    }
+    if rest == 0 {
+        return Ok(outcome);
+    }
+    let mut chunk = BytesMut::with_capacity(usize::try_from(rest).unwrap_or(CHUNK).min(CHUNK));
+    while rest > 0 {
+        let room = usize::try_from(rest).unwrap_or(CHUNK).min(CHUNK);
+        match stream.try_read_buf(&mut (&mut chunk).limit(room)) {
+            Ok(0) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the peer left in the middle of a body",
+                ));
+            }
+            Ok(count) => {
+                progress.note(count);
+                rest -= count as u64;
+                hand_over(&chunk);
+                chunk.clear();
+                tokio::task::coop::consume_budget().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                progress.wait(stream.readable()).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(outcome)
+}
