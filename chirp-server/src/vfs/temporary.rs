@@ -1,0 +1,147 @@
+//! A file or directory under construction, next to where it will stand.
+//!
+//! It has a reserved, unguessable name, and an entry in the [`Journal`] from before it exists until
+//! it is gone or has its final name; so a server that is killed leaves nothing for good.
+
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::journal::{Entry, Journal};
+use super::{Dir, tree};
+
+/// The prefix of every temporary name; recovery removes nothing else.
+pub(super) const PREFIX: &[u8] = b".__put.";
+
+/// A temporary name in a directory. Dropping it removes what has the name.
+#[derive(Debug)]
+pub struct Temporary {
+    dir: Dir,
+    name: Vec<u8>,
+    journal: Arc<Journal>,
+    entry: Option<Entry>,
+}
+
+/// What may have the final name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// Whatever rename(2) replaces.
+    Yes,
+    /// Nothing: `EXIST` otherwise.
+    No,
+}
+
+impl Temporary {
+    /// Reserves a name in `dir`, whose link-free path below the root is `dir_path`. Nothing has the
+    /// name yet.
+    ///
+    /// # Errors
+    ///
+    /// The system's, from the journal or the random generator.
+    pub fn new(journal: &Arc<Journal>, dir: &Dir, dir_path: &[u8]) -> Result<Self, Errno> {
+        let name = random_name()?;
+        let entry = journal.begin(dir_path, &name)?;
+        Ok(Self {
+            dir: dir.clone(),
+            name,
+            journal: Arc::clone(journal),
+            entry: Some(entry),
+        })
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub const fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Returns the temporary name.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Gives what was built its final name in the same directory.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `EXIST` with [`Replace::No`], `ISDIR`, `NOTEMPTY`. What was built is removed.
+    pub fn install(mut self, name: &[u8], replace: Replace) -> Result<(), Errno> {
+        match replace {
+            Replace::Yes => {
+                rustix::fs::renameat(&self.dir, self.name.as_slice(), &self.dir, name)?;
+            }
+            Replace::No => self.rename_without_replacing(name)?,
+        }
+        self.end();
+        Ok(())
+    }
+
+    fn rename_without_replacing(&self, name: &[u8]) -> Result<(), Errno> {
+        let from = self.name.as_slice();
+        let flags = RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(&self.dir, from, &self.dir, name, flags) {
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            other => return other,
+        }
+        // A file system without the flag. Linking does not replace either; directories cannot be
+        // linked, but an empty one of the final name, which mkdir makes only if none is there, is
+        // replaced whole by rename.
+        match rustix::fs::linkat(&self.dir, from, &self.dir, name, AtFlags::empty()) {
+            Ok(()) => self.dir.unlink_if_there(from),
+            Err(Errno::PERM) => {
+                rustix::fs::mkdirat(&self.dir, name, rustix::fs::Mode::RWXU)?;
+                rustix::fs::renameat(&self.dir, from, &self.dir, name)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.journal.end(entry);
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.entry.is_none() {
+            return;
+        }
+        match remove(&self.dir, &self.name) {
+            Ok(()) => self.end(),
+            // The journal keeps the entry, and the next start tries again.
+            Err(errno) => tracing::warn!(
+                name = %self.name.escape_ascii(),
+                %errno,
+                "cannot remove an unfinished file"
+            ),
+        }
+    }
+}
+
+/// Removes what has a temporary name, if anything has.
+///
+/// # Errors
+///
+/// The system's.
+pub(super) fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    match dir.unlink_if_there(name) {
+        Err(Errno::ISDIR) => tree::remove(dir, name),
+        other => other,
+    }
+}
+
+/// Returns a name that nobody can guess: 128 random bits.
+fn random_name() -> Result<Vec<u8>, Errno> {
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random).map_err(|_| Errno::IO)?;
+    let mut name = PREFIX.to_vec();
+    name.extend(random.iter().flat_map(|byte| {
+        let digit = |value: u8| char::from_digit(value.into(), 16).map_or(b'0', |hex| hex as u8);
+        [digit(byte >> 4), digit(byte & 15)]
+    }));
+    Ok(name)
+}

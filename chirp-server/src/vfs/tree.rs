@@ -1,0 +1,82 @@
+//! Removal of whole trees with a bounded number of handles, whatever their depth.
+
+use rustix::fs::{AtFlags, Dir as Entries};
+use rustix::io::Errno;
+
+use super::Dir;
+
+/// Directories held open at once. What lies deeper is moved up into the tree's top and removed from
+/// there.
+const DEPTH_MAX: usize = 48;
+
+/// How often a directory is gone through again because entries appear while it is emptied.
+const PASSES_MAX: usize = 64;
+
+/// Removes an entry of a directory and, if it is a directory, everything below it. Links are
+/// removed, not followed.
+///
+/// # Errors
+///
+/// The system's. What could be removed before the error is gone.
+pub fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        other => return other,
+    }
+    let top = dir.child(name)?;
+    let mut shelf = 0u64;
+    let mut passes = 0;
+    while passes < PASSES_MAX {
+        // A pass that moves something up makes the tree less deep, so those come to an end.
+        if !empty(&top, &top, 0, &mut shelf)? {
+            passes += 1;
+        }
+        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::NOTEMPTY)
+}
+
+/// Removes the entries of `dir`, which is `depth` levels below `top`. Returns whether anything was
+/// moved up.
+fn empty(top: &Dir, dir: &Dir, depth: usize, shelf: &mut u64) -> Result<bool, Errno> {
+    let mut any_moved = false;
+    let mut entries = Entries::new(dir.readable()?)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        match dir.unlink_if_there(name) {
+            Ok(()) => continue,
+            Err(Errno::ISDIR) => {}
+            Err(errno) => return Err(errno),
+        }
+        if depth >= DEPTH_MAX {
+            *shelf += 1;
+            let place = format!(".__rm.{shelf}");
+            match rustix::fs::renameat(dir, name, top, place.as_bytes()) {
+                // The place may be taken by a removal that was cut off; the next pass empties it.
+                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+            any_moved = true;
+            continue;
+        }
+        let child = match dir.child(name) {
+            Ok(child) => child,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(errno) => return Err(errno),
+        };
+        any_moved |= empty(top, &child, depth + 1, shelf)?;
+        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            // Filled again by somebody, or taken away: the next pass sees it.
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(any_moved)
+}

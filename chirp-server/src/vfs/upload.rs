@@ -1,0 +1,129 @@
+//! `putfile`: content that becomes visible all at once.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::located::new_file_mode;
+use super::temporary::{Replace, Temporary};
+use super::{Journal, Located, Object};
+
+/// A file being uploaded. Until [`Upload::commit`] the name keeps what it had; dropping the upload
+/// leaves it so.
+#[derive(Debug)]
+pub struct Upload {
+    file: File,
+    temporary: Temporary,
+    name: Vec<u8>,
+    mode: Mode,
+    replace: Replace,
+    written: u64,
+}
+
+impl Upload {
+    /// Starts an upload to a located name.
+    ///
+    /// # Errors
+    ///
+    /// The system's; `ISDIR` for a directory, `INVAL` for a special file, `EXIST` if something is
+    /// there and `replace` forbids it, `ACCESS` for a file that the server's account may not write.
+    pub fn begin(
+        target: &Located,
+        mode: u32,
+        replace: Replace,
+        journal: &Arc<Journal>,
+    ) -> Result<Self, Errno> {
+        match target.object() {
+            Object::Missing(Errno::NOENT) => {}
+            Object::Missing(errno) => return Err(*errno),
+            Object::Directory(..) => return Err(Errno::ISDIR),
+            Object::Other(_) if replace == Replace::No => return Err(Errno::EXIST),
+            Object::Other(stat) => {
+                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                    return Err(Errno::INVAL);
+                }
+                // Rename would succeed, but a file that says it is read-only shall stay.
+                if stat.st_mode & 0o222 == 0 {
+                    return Err(Errno::ACCESS);
+                }
+            }
+        }
+        let temporary = Temporary::new(journal, target.holder(), target.holder_path())?;
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::EXCL
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC;
+        let mode = new_file_mode(mode);
+        let fd = rustix::fs::openat(temporary.dir(), temporary.name(), flags, mode)?;
+        Ok(Self {
+            file: File::from(fd),
+            temporary,
+            name: target.name().to_vec(),
+            mode,
+            replace,
+            written: 0,
+        })
+    }
+
+    /// Appends content.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `NOSPC`, `DQUOT`, `FBIG`.
+    pub fn write(&mut self, mut content: &[u8]) -> Result<(), Errno> {
+        while !content.is_empty() {
+            match rustix::io::write(&self.file, content) {
+                Ok(0) => return Err(Errno::IO),
+                Ok(count) => {
+                    content = content.get(count..).unwrap_or_default();
+                    self.written = self.written.saturating_add(count as u64);
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the file for splicing into it, at its current position. What is spliced does not
+    /// count in [`Upload::written`].
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Returns the bytes that [`Upload::write`] has taken.
+    #[must_use]
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Puts the content in place of what has the name now, whose mode it keeps.
+    ///
+    /// # Errors
+    ///
+    /// `EXIST` if the caller may only make new files and one is there by now, `ISDIR` for a
+    /// directory, or the system's. The name then keeps what it has.
+    pub fn commit(self) -> Result<(), Errno> {
+        if self.replace == Replace::Yes {
+            match self.temporary.dir().stat(&self.name) {
+                Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => return Err(Errno::ISDIR),
+                    FileType::RegularFile => {
+                        let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
+                        if mode != self.mode {
+                            rustix::fs::fchmod(&self.file, mode)?;
+                        }
+                    }
+                    _ => {}
+                },
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        self.temporary.install(&self.name, self.replace)
+    }
+}
