@@ -1,1 +1,6 @@
-//! exec-ext
+//! The exec extension to Chirp.
+
+pub mod frame;
+pub mod limits;
+pub mod request;
+pub mod status;
