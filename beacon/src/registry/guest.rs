@@ -1,0 +1,259 @@
+//! One guest as the registry knows it.
+
+use crate::mac::MacId;
+use crate::message::{Address, Announcement};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+/// The state of a guest (`host-agent.md` part 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuestState {
+    /// Announced, not yet proved usable.
+    Joining,
+    /// Proved usable in this run.
+    Ready,
+    /// Not heard of for longer than the late limit.
+    Late,
+    /// Not heard of for longer than the gone limit; a tombstone.
+    Gone,
+    /// Said good-bye; a tombstone.
+    Left,
+}
+
+impl GuestState {
+    /// Returns the state's name, as JSON and logs have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Ready => "ready",
+            Self::Late => "late",
+            Self::Gone => "gone",
+            Self::Left => "left",
+        }
+    }
+
+    /// Returns whether the guest is on the list of registered guests.
+    #[must_use]
+    pub fn is_registered(self) -> bool {
+        matches!(self, Self::Joining | Self::Ready | Self::Late)
+    }
+}
+
+impl fmt::Display for GuestState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One guest.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    pub(super) state: GuestState,
+    pub(super) announcement: Announcement,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) why: String,
+    pub(super) first_seen: SystemTime,
+    pub(super) last_beacon: SystemTime,
+    pub(super) since: SystemTime,
+    pub(super) restarts: u32,
+    pub(super) reachable: bool,
+    pub(super) suspect: bool,
+    pub(super) dropped: u64,
+    /// The last number heard in this run; none where any number is good.
+    pub(super) last_seq: Option<u64>,
+    /// When it last gave a sign of life, or was given a new grace.
+    pub(super) alive_at: Instant,
+    /// What `late` goes back to.
+    pub(super) before_late: GuestState,
+    /// The boot and run before this one, and when they changed.
+    pub(super) previous: Option<(String, String, Instant)>,
+    /// When an id was last heard from two sides.
+    pub(super) conflict_at: Option<Instant>,
+    pub(super) checks_failed: u32,
+    pub(super) check_at: Option<Instant>,
+    pub(super) probes_failed: u32,
+    pub(super) probe_at: Option<Instant>,
+    /// Its connection to the broker ended without BYE, and nothing was heard since.
+    pub(super) connection_lost: bool,
+    /// Start of the present second of the announcement limit, and how many came in it.
+    pub(super) window: (Instant, u32),
+    /// Its entry among the tombstones, while it is one.
+    pub(super) tombstone_at: Option<Instant>,
+    /// Its one entry in the queue of deadlines.
+    pub(super) queued_at: Instant,
+}
+
+impl Guest {
+    /// Returns the guest's id.
+    #[must_use]
+    pub fn id(&self) -> MacId {
+        self.announcement.id
+    }
+
+    /// Returns the guest's name: the one it announces, or its id where it announces none.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.announcement.name.is_empty() {
+            self.announcement.id.to_string()
+        } else {
+            self.announcement.name.clone()
+        }
+    }
+
+    /// Returns the guest's state.
+    #[must_use]
+    pub fn state(&self) -> GuestState {
+        self.state
+    }
+
+    /// Returns the reason of the state, in words.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// Returns whether the guest can be given commands: ready, and not under suspicion.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.state == GuestState::Ready && !self.suspect
+    }
+
+    /// Returns where its Chirp server can be reached.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.announcement.address()
+    }
+
+    /// Returns the newest announcement.
+    #[must_use]
+    pub fn announcement(&self) -> &Announcement {
+        &self.announcement
+    }
+
+    /// Returns the address that the broker saw the announcements come from.
+    #[must_use]
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// Returns the guest as it is shown to people and programs.
+    #[must_use]
+    pub fn record(&self) -> GuestRecord {
+        let said = &self.announcement;
+        GuestRecord {
+            name: self.name(),
+            id: said.id,
+            state: self.state,
+            why: self.why.clone(),
+            address: said.ip,
+            port: said.port,
+            addresses: said.addrs.clone(),
+            peer: self.peer,
+            boot: said.boot.clone(),
+            run: said.run.clone(),
+            seq: said.seq,
+            interval: said.interval,
+            version: said.ver.clone(),
+            features: said.caps.clone(),
+            os: said.os.clone(),
+            arch: said.arch.clone(),
+            kernel: said.kernel.clone(),
+            up: said.up,
+            load: said.load,
+            free: said.free,
+            first_seen: unix(self.first_seen),
+            last_beacon: unix(self.last_beacon),
+            since: unix(self.since),
+            restarts: self.restarts,
+            reachable: self.reachable,
+            suspect: self.suspect,
+            dropped: self.dropped,
+        }
+    }
+
+    /// Returns when it is late: the larger of the grace and two and a half announced intervals.
+    pub(super) fn late_after(&self, grace: Duration) -> Duration {
+        grace.max(self.announcement.interval().mul_f64(2.5))
+    }
+
+    /// Returns when it is gone: one and a half times the late limit.
+    pub(super) fn gone_after(&self, grace: Duration) -> Duration {
+        self.late_after(grace).mul_f64(1.5)
+    }
+}
+
+impl Serialize for Guest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.record().serialize(serializer)
+    }
+}
+
+/// A guest as JSON shows it. Times are seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GuestRecord {
+    /// Its name, or its id where it announces none.
+    pub name: String,
+    /// Its id.
+    pub id: MacId,
+    /// Its state.
+    pub state: GuestState,
+    /// The reason of the state.
+    pub why: String,
+    /// Where its Chirp server can be reached.
+    pub address: IpAddr,
+    /// Its Chirp server's port.
+    pub port: u16,
+    /// Further addresses.
+    pub addresses: Vec<Address>,
+    /// The address that the broker saw its announcements come from.
+    pub peer: Option<IpAddr>,
+    /// Id of this start of the machine.
+    pub boot: String,
+    /// Id of this start of the server.
+    pub run: String,
+    /// Number of the last beacon.
+    pub seq: u64,
+    /// Announced interval in seconds.
+    pub interval: f64,
+    /// Program and version of the server.
+    pub version: String,
+    /// Its feature list.
+    pub features: BTreeMap<String, i64>,
+    /// Operating system.
+    pub os: Option<String>,
+    /// Architecture.
+    pub arch: Option<String>,
+    /// Kernel release.
+    pub kernel: Option<String>,
+    /// Seconds since the machine started, when last heard.
+    pub up: Option<f64>,
+    /// Load of a minute, when last heard.
+    pub load: Option<f64>,
+    /// Free bytes below the server's root, when last heard.
+    pub free: Option<u64>,
+    /// When it was first heard.
+    pub first_seen: f64,
+    /// When it was last heard.
+    pub last_beacon: f64,
+    /// When it came into this state.
+    pub since: f64,
+    /// How often its server or machine has been seen to start again.
+    pub restarts: u32,
+    /// Whether a connection to it has proved the announcement.
+    pub reachable: bool,
+    /// Whether somebody else may be claiming its id.
+    pub suspect: bool,
+    /// Beacons of it that were dropped: duplicates, stale ones, more than the limit.
+    pub dropped: u64,
+}
+
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
