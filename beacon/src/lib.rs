@@ -32,12 +32,23 @@
 //! # Ok::<(), parse::Malformed>(())
 //! ```
 
+pub mod announcer;
 pub mod broker;
 pub mod encode;
 pub mod frame;
 mod keepalive;
+mod link;
 pub mod mac;
 pub mod message;
 pub mod net;
 pub mod parse;
 pub mod registry;
+pub mod subscriber;
+
+pub use announcer::{Announcer, AnnouncerConfig, Template};
+pub use broker::{Broker, BrokerConfig};
+pub use link::{Credentials, LinkConfig};
+pub use mac::MacId;
+pub use message::{Announcement, Beacon, Word};
+pub use net::HostPort;
+pub use registry::{Registry, RegistryConfig};

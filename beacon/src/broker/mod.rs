@@ -11,6 +11,8 @@ mod login;
 mod outbox;
 mod session;
 
+pub(crate) use session::heart_beat;
+
 pub use config::{BrokerConfig, BrokerLimits, Role, User};
 
 use crate::frame::{Frame, Version};

@@ -1,1 +1,575 @@
-//! Tests.
+//! The registry against explicit times; nothing here sleeps.
+
+use super::*;
+use crate::message::{Announcement, Beacon, Word};
+use std::net::IpAddr;
+
+/// A registry with a clock that the test moves, and all that it said.
+struct Host {
+    registry: Registry,
+    start: Instant,
+    now: Instant,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self::with(RegistryConfig::default())
+    }
+
+    fn with(config: RegistryConfig) -> Self {
+        let now = Instant::now();
+        Self {
+            registry: Registry::new(config),
+            start: now,
+            now,
+        }
+    }
+
+    /// Moves the clock on, ticking at each deadline as the agent does, and returns the texts of events.
+    fn pass(&mut self, seconds: f64) -> Vec<String> {
+        let end = self.now + Duration::from_secs_f64(seconds);
+        let mut texts = Vec::new();
+        while let Some(at) = self.registry.next_deadline()
+            && at <= end
+        {
+            self.now = self.now.max(at);
+            let offset = (self.now - self.start).as_secs_f64();
+            let events = self.registry.tick(self.now);
+            texts.extend(
+                events
+                    .iter()
+                    .map(|event| format!("{offset:.0} {}", short(event))),
+            );
+        }
+        self.now = end;
+        texts
+    }
+
+    fn hear(&mut self, word: Word, said: &Announcement) -> Vec<String> {
+        self.hear_from(word, said, "10.0.0.1")
+    }
+
+    fn hear_from(&mut self, word: Word, said: &Announcement, peer: &str) -> Vec<String> {
+        let beacon = Beacon {
+            word,
+            announcement: Some(said.clone()),
+            from_headers: false,
+        };
+        let peer: IpAddr = peer.parse().unwrap();
+        let wall = SystemTime::UNIX_EPOCH + (self.now - self.start);
+        texts(&self.registry.handle(&beacon, Some(peer), self.now, wall))
+    }
+
+    fn confirm(&mut self, said: &Announcement, result: CheckResult) -> Vec<String> {
+        texts(
+            &self
+                .registry
+                .confirm(said.id, &said.boot, &said.run, result, self.now),
+        )
+    }
+
+    fn probed(&mut self, said: &Announcement, result: Result<(), &str>) -> Vec<String> {
+        let result = result.map_err(str::to_owned);
+        texts(
+            &self
+                .registry
+                .probed(said.id, &said.boot, &said.run, result, self.now),
+        )
+    }
+
+    fn state(&self, said: &Announcement) -> GuestState {
+        self.registry.get(said.id).unwrap().state()
+    }
+
+    /// Enters a guest and proves it.
+    fn ready(&mut self, said: &Announcement) {
+        self.hear(Word::Hello, said);
+        self.confirm(said, CheckResult::Passed);
+        assert_eq!(self.state(said), GuestState::Ready);
+    }
+}
+
+fn texts(events: &[Event]) -> Vec<String> {
+    events.iter().map(short).collect()
+}
+
+fn short(event: &Event) -> String {
+    let name = &event.name;
+    match &event.kind {
+        EventKind::State { from, to, .. } => {
+            let from = from.map_or("new", GuestState::as_str);
+            format!("{name} {from}->{to}")
+        }
+        EventKind::NotReady { why } => format!("{name} not ready: {why}"),
+        EventKind::CommandsLost { run, .. } => format!("{name} lost {run}"),
+        EventKind::Check(_) => format!("{name} check"),
+        EventKind::Probe(_) => format!("{name} probe"),
+        EventKind::Suspect { .. } => format!("{name} suspect"),
+    }
+}
+
+fn guest(number: u8, run: &str, seq: u64) -> Announcement {
+    let json = format!(
+        r#"{{"id":"02:00:00:00:00:{number:02x}","name":"g{number}","ip":"10.0.0.{number}","port":9094,
+            "boot":"boot","run":"{run}","seq":{seq},"interval":10}}"#
+    );
+    serde_json::from_str(&json).unwrap()
+}
+
+#[test]
+fn a_guest_is_joining_until_it_is_proved() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    assert_eq!(
+        host.hear(Word::Hello, &said),
+        ["g1 new->joining", "g1 check"]
+    );
+    assert!(!host.registry.get(said.id).unwrap().is_ready());
+    assert_eq!(
+        host.confirm(&said, CheckResult::Passed),
+        ["g1 joining->ready"]
+    );
+    assert!(host.registry.get(said.id).unwrap().is_ready());
+}
+
+#[test]
+fn a_still_alive_of_an_unknown_guest_is_a_hello() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 7));
+    assert_eq!(
+        host.hear(Word::StillAlive, &said),
+        ["g1 new->joining", "g1 check"]
+    );
+    assert_eq!(
+        host.hear(Word::Bye, &guest(2, "r", 0)),
+        [""; 0],
+        "a stranger's BYE is nothing"
+    );
+    assert!(host.registry.get(guest(2, "r", 0).id).is_none());
+}
+
+#[test]
+fn silence_makes_late_after_30_and_gone_after_45_seconds() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    host.ready(&said);
+    let told = host.pass(60.0);
+    assert_eq!(
+        told,
+        [
+            "30 g1 ready->late",
+            "30 g1 probe",
+            "45 g1 lost r",
+            "45 g1 late->gone"
+        ]
+    );
+    assert_eq!(host.registry.guests().count(), 0);
+    assert_eq!(host.state(&said), GuestState::Gone);
+}
+
+#[test]
+fn long_intervals_make_longer_limits() {
+    let (mut host, mut said) = (Host::new(), guest(1, "r", 0));
+    said.interval = 40.0;
+    host.ready(&said);
+    assert_eq!(host.pass(99.9), [""; 0]);
+    assert_eq!(host.pass(50.0)[0], "100 g1 ready->late");
+    assert_eq!(host.pass(1.0), ["150 g1 lost r", "150 g1 late->gone"]);
+}
+
+#[test]
+fn late_goes_back_to_what_it_was() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    host.hear(Word::Hello, &guest(2, "r", 0));
+    host.pass(31.0);
+    assert_eq!(
+        host.hear(Word::StillAlive, &guest(1, "r", 1)),
+        ["g1 late->ready"]
+    );
+    assert_eq!(
+        host.hear(Word::StillAlive, &guest(2, "r", 1)),
+        ["g2 late->joining"]
+    );
+    assert!(host.pass(29.0).iter().all(|text| text.ends_with("check")));
+}
+
+#[test]
+fn beacons_keep_a_guest_ready() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    for seq in 1..100 {
+        assert_eq!(host.pass(10.0), [""; 0]);
+        assert_eq!(host.hear(Word::StillAlive, &guest(1, "r", seq)), [""; 0]);
+    }
+    assert_eq!(host.registry.deadlines.len(), 1);
+}
+
+#[test]
+fn bye_takes_a_guest_off_the_list_at_once_and_keeps_a_tombstone() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    host.ready(&said);
+    let mut bye = guest(1, "r", 1);
+    bye.reason = Some("shutdown".to_owned());
+    assert_eq!(host.hear(Word::Bye, &bye), ["g1 lost r", "g1 ready->left"]);
+    assert_eq!(host.registry.guests().count(), 0);
+    assert_eq!(
+        host.registry.get(said.id).unwrap().why(),
+        "said BYE: shutdown"
+    );
+    assert_eq!(host.pass(599.0), [""; 0]);
+    assert!(host.registry.get(said.id).is_some());
+    host.pass(2.0);
+    assert!(host.registry.get(said.id).is_none());
+    assert!(host.registry.deadlines.is_empty() && host.registry.tombstones.is_empty());
+}
+
+#[test]
+fn a_guest_that_left_comes_back_as_joining() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    host.hear(Word::Bye, &guest(1, "r", 5));
+    assert_eq!(
+        host.hear(Word::StillAlive, &guest(1, "r", 4)),
+        [""; 0],
+        "out of order"
+    );
+    assert_eq!(
+        host.hear(Word::Hello, &guest(1, "s", 0)),
+        ["g1 left->joining", "g1 check"]
+    );
+    assert!(host.registry.tombstones.is_empty());
+}
+
+#[test]
+fn duplicates_and_old_numbers_are_dropped_and_counted() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    host.hear(Word::StillAlive, &guest(1, "r", 5));
+    host.pass(20.0);
+    for seq in [5, 4, 0] {
+        assert_eq!(host.hear(Word::StillAlive, &guest(1, "r", seq)), [""; 0]);
+    }
+    assert_eq!(host.hear(Word::Bye, &guest(1, "r", 5)), [""; 0]);
+    assert_eq!(host.registry.counters().duplicate, 4);
+    // They were no signs of life either.
+    assert_eq!(host.pass(11.0)[0], "30 g1 ready->late");
+}
+
+#[test]
+fn a_restored_guest_is_heard_again_once_a_probe_finds_it() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    host.hear(Word::StillAlive, &guest(1, "r", 100));
+    host.pass(31.0);
+    assert_eq!(host.hear(Word::StillAlive, &guest(1, "r", 50)), [""; 0]);
+    host.probed(&guest(1, "r", 0), Ok(()));
+    assert_eq!(
+        host.hear(Word::StillAlive, &guest(1, "r", 51)),
+        ["g1 late->ready"]
+    );
+}
+
+#[test]
+fn a_new_run_loses_the_commands_of_the_old_one() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 9));
+    let told = host.hear(Word::Hello, &guest(1, "s", 0));
+    assert_eq!(told, ["g1 lost r", "g1 ready->joining", "g1 check"]);
+    // An outcome of the check of the old run says nothing about the new one.
+    assert_eq!(
+        host.confirm(&guest(1, "r", 0), CheckResult::Passed),
+        [""; 0]
+    );
+    assert_eq!(host.state(&guest(1, "s", 0)), GuestState::Joining);
+    assert_eq!(
+        host.registry
+            .get(guest(1, "s", 0).id)
+            .unwrap()
+            .record()
+            .restarts,
+        1
+    );
+}
+
+#[test]
+fn the_last_word_of_an_old_run_does_not_end_the_new_one() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    host.hear(Word::Hello, &guest(1, "s", 0));
+    host.confirm(&guest(1, "s", 0), CheckResult::Passed);
+    assert_eq!(host.hear(Word::Bye, &guest(1, "r", 1)), ["g1 probe"]);
+    assert_eq!(host.state(&guest(1, "s", 0)), GuestState::Ready);
+}
+
+#[test]
+fn somebody_elses_bye_is_looked_into_and_not_believed() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    assert_eq!(
+        host.hear_from(Word::Bye, &guest(1, "r", 1), "10.0.0.66"),
+        ["g1 probe"]
+    );
+    assert_eq!(host.state(&guest(1, "r", 0)), GuestState::Ready);
+}
+
+#[test]
+fn two_boots_that_alternate_are_suspect_until_they_stop() {
+    let mut host = Host::new();
+    let (one, mut other) = (guest(1, "r", 0), guest(1, "s", 0));
+    other.boot = "other".to_owned();
+    host.ready(&one);
+    host.pass(3.0);
+    assert_eq!(
+        host.hear(Word::StillAlive, &other),
+        ["g1 lost r", "g1 ready->joining", "g1 check"]
+    );
+    host.confirm(&other, CheckResult::Passed);
+    host.pass(3.0);
+    let told = host.hear(Word::StillAlive, &guest(1, "r", 1));
+    assert_eq!(told, ["g1 suspect", "g1 ready->joining", "g1 check"]);
+    // A check that passes right now may have reached either of the two.
+    host.confirm(&other, CheckResult::Passed);
+    assert!(host.registry.get(one.id).unwrap().record().suspect);
+    other.seq = 1;
+    host.pass(10.0);
+    host.hear(Word::StillAlive, &other);
+    let told = host.pass(11.0);
+    assert!(told.iter().any(|text| text.ends_with("check")), "{told:?}");
+    assert_eq!(
+        host.confirm(&other, CheckResult::Passed),
+        ["g1 joining->ready"]
+    );
+    assert!(!host.registry.get(one.id).unwrap().record().suspect);
+}
+
+#[test]
+fn another_server_at_the_announced_address_is_suspect() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    host.hear(Word::Hello, &said);
+    let told = host.confirm(
+        &said,
+        CheckResult::Mismatch("run x instead of r".to_owned()),
+    );
+    assert_eq!(told, ["g1 suspect"]);
+    assert!(!host.registry.get(said.id).unwrap().is_ready());
+    assert_eq!(host.pass(1.5), ["1 g1 check"]);
+    assert_eq!(
+        host.confirm(&said, CheckResult::Passed),
+        ["g1 joining->ready"]
+    );
+}
+
+#[test]
+fn failed_checks_say_why_once_and_are_made_again_with_growing_waits() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    host.hear(Word::Hello, &said);
+    let failed = || CheckResult::Failed("connection refused".to_owned());
+    assert_eq!(
+        host.confirm(&said, failed()),
+        ["g1 not ready: connection refused"]
+    );
+    let mut told = Vec::new();
+    for _ in 0..29 {
+        let now = host.pass(1.0);
+        if now.iter().any(|text| text.ends_with("check")) {
+            assert_eq!(host.confirm(&said, failed()), [""; 0]);
+        }
+        told.extend(now);
+    }
+    assert_eq!(
+        told,
+        [
+            "1 g1 check",
+            "3 g1 check",
+            "7 g1 check",
+            "15 g1 check",
+            "25 g1 check"
+        ]
+    );
+    assert_eq!(
+        host.registry.get(said.id).unwrap().why(),
+        "connection refused"
+    );
+}
+
+#[test]
+fn a_check_without_outcome_is_asked_for_again() {
+    let (mut host, mut said) = (Host::new(), guest(1, "r", 0));
+    said.interval = 100.0;
+    host.hear(Word::Hello, &said);
+    assert_eq!(host.pass(31.0), ["30 g1 check"]);
+}
+
+#[test]
+fn a_changed_address_is_verified_again() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    let mut moved = guest(1, "r", 1);
+    moved.port = 9095;
+    assert_eq!(
+        host.hear(Word::StillAlive, &moved),
+        ["g1 ready->joining", "g1 check"]
+    );
+    assert_eq!(host.registry.get(moved.id).unwrap().address().port(), 9095);
+}
+
+#[test]
+fn a_lost_connection_is_probed_at_once_and_two_failures_end_the_guest() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    host.ready(&said);
+    let told = host.registry.publisher_lost(said.id, host.now);
+    assert_eq!(texts(&told), ["g1 probe"]);
+    assert_eq!(host.probed(&said, Err("refused")), ["g1 ready->late"]);
+    assert_eq!(host.pass(1.5), ["1 g1 probe"]);
+    assert_eq!(
+        host.probed(&said, Err("refused")),
+        ["g1 lost r", "g1 late->gone"]
+    );
+}
+
+#[test]
+fn a_guest_that_answers_after_a_lost_connection_stays() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    host.ready(&said);
+    host.registry.publisher_lost(said.id, host.now);
+    assert_eq!(host.probed(&said, Err("slow")), ["g1 ready->late"]);
+    host.pass(1.5);
+    assert_eq!(host.probed(&said, Ok(())), ["g1 late->ready"]);
+    // A failure long after is judged by the beacons alone.
+    assert_eq!(host.probed(&said, Err("slow")), [""; 0]);
+}
+
+#[test]
+fn with_the_broker_down_probes_stand_for_beacons() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    host.ready(&said);
+    host.registry.broker_down(host.now);
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        let now = host.pass(10.0);
+        assert!(now.iter().any(|text| text.ends_with("g1 probe")), "{now:?}");
+        told.extend(host.probed(&said, Ok(())));
+    }
+    assert_eq!(told, [""; 0], "deadlines stand still");
+    for want in ["", "", "g1 ready->late", "", "g1 lost r|g1 late->gone"] {
+        host.pass(10.0);
+        assert_eq!(host.probed(&said, Err("refused")).join("|"), want);
+    }
+}
+
+#[test]
+fn a_broker_that_comes_back_gives_a_full_grace() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    host.ready(&said);
+    host.pass(20.0);
+    host.registry.broker_down(host.now);
+    host.pass(25.0);
+    host.registry.broker_up(host.now);
+    assert_eq!(host.pass(29.0), [""; 0]);
+    assert_eq!(host.pass(2.0)[0], "75 g1 ready->late");
+}
+
+#[test]
+fn a_host_that_slept_restarts_all_deadlines() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    host.ready(&said);
+    host.pass(25.0);
+    host.now += Duration::from_secs(3600);
+    assert_eq!(texts(&host.registry.tick(host.now)), [""; 0]);
+    assert_eq!(host.pass(29.0), [""; 0]);
+    assert!(host.pass(2.0)[0].ends_with("g1 ready->late"));
+}
+
+#[test]
+fn an_id_that_sends_too_much_is_cut_off() {
+    let mut host = Host::new();
+    for seq in 0..20 {
+        host.hear(Word::StillAlive, &guest(1, "r", seq));
+    }
+    assert_eq!(host.registry.counters().beacons, 5);
+    assert_eq!(host.registry.counters().too_many, 15);
+    host.pass(1.0);
+    host.hear(Word::StillAlive, &guest(1, "r", 30));
+    assert_eq!(host.registry.counters().beacons, 6);
+}
+
+#[test]
+fn a_full_list_makes_room_from_tombstones_only() {
+    let mut host = Host::with(RegistryConfig {
+        guests: 2,
+        ..RegistryConfig::default()
+    });
+    host.hear(Word::Hello, &guest(1, "r", 0));
+    host.hear(Word::Hello, &guest(2, "r", 0));
+    assert_eq!(host.hear(Word::Hello, &guest(3, "r", 0)), [""; 0]);
+    assert_eq!(host.registry.counters().full, 1);
+    host.hear(Word::Bye, &guest(1, "r", 1));
+    assert_eq!(host.hear(Word::Hello, &guest(3, "r", 1)).len(), 2);
+    assert!(host.registry.get(guest(1, "r", 0).id).is_none());
+    assert_eq!(host.registry.deadlines.len(), 2);
+}
+
+#[test]
+fn other_words_are_counted() {
+    let mut host = Host::new();
+    let beacon = |word| Beacon {
+        word,
+        announcement: None,
+        from_headers: false,
+    };
+    for word in [Word::Aint("WHAT".to_owned()), Word::Agent] {
+        let told = host
+            .registry
+            .handle(&beacon(word), None, host.now, SystemTime::now());
+        assert_eq!(texts(&told), [""; 0]);
+    }
+    assert_eq!(host.registry.counters().aint, 1);
+    assert_eq!(host.registry.next_deadline(), None);
+}
+
+#[test]
+fn guests_are_found_by_name_id_and_address() {
+    let mut host = Host::new();
+    for number in 1..4 {
+        host.hear(Word::Hello, &guest(number, "r", 0));
+    }
+    for text in [
+        "g2",
+        "02:00:00:00:00:02",
+        "02-00-00-00-00-02",
+        "020000000002",
+        "10.0.0.2",
+    ] {
+        let found = host.registry.lookup(text);
+        assert_eq!(found.len(), 1, "{text}");
+        assert_eq!(found[0].name(), "g2");
+    }
+    assert!(host.registry.lookup("nobody").is_empty());
+}
+
+#[test]
+fn a_record_has_the_fields_of_the_specification() {
+    let mut host = Host::new();
+    host.pass(5.0);
+    host.ready(&guest(1, "r", 0));
+    let json = serde_json::to_value(host.registry.lookup("g1")[0]).unwrap();
+    assert_eq!(json["name"], "g1");
+    assert_eq!(json["id"], "02:00:00:00:00:01");
+    assert_eq!(json["state"], "ready");
+    assert_eq!(json["address"], "10.0.0.1");
+    assert_eq!(json["port"], 9094);
+    assert_eq!(json["first_seen"], 5.0);
+    assert_eq!(json["peer"], "10.0.0.1");
+    let record: GuestRecord = serde_json::from_value(json).unwrap();
+    assert!(record.reachable);
+}
+
+#[test]
+fn changing_intervals_cannot_make_the_queue_grow() {
+    let mut host = Host::new();
+    for seq in 0..1000 {
+        let mut said = guest(1, "r", seq);
+        said.interval = if seq % 2 == 0 { 86_400.0 } else { 0.001 };
+        host.pass(1.0);
+        host.hear(Word::StillAlive, &said);
+    }
+    assert_eq!(host.registry.deadlines.len(), 1);
+}

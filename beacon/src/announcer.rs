@@ -1,0 +1,258 @@
+//! The guest's side of presence: it says that its server is there, and when it leaves.
+//!
+//! Start it once the server takes requests: what it says is believed. It connects in the background, for
+//! ever, and never holds the server up.
+
+mod content;
+
+pub use content::Template;
+
+use crate::link::{Backoff, Link, LinkConfig, LinkError, jitter};
+use crate::message::{DESTINATION, Word};
+use crate::net::{HostPort, resolve_broker};
+use content::Content;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Tells the free bytes below the server's root, or nothing where it cannot.
+pub type FreeSpace = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// Settings of an announcer.
+#[derive(Clone)]
+pub struct AnnouncerConfig {
+    /// The broker; where there is none, the rules of [`crate::net::broker_name`], at every attempt anew.
+    pub broker: Option<HostPort>,
+    /// The destination of presence messages.
+    pub destination: String,
+    /// How to introduce oneself.
+    pub link: LinkConfig,
+    /// The time between beacons.
+    pub interval: Duration,
+    /// What to announce.
+    pub template: Template,
+    /// Tells the free space; called before each beacon, aside, and never twice at once.
+    pub free: Option<FreeSpace>,
+}
+
+impl AnnouncerConfig {
+    /// Returns settings for these contents, all else as the specification has it.
+    #[must_use]
+    pub fn new(template: Template) -> Self {
+        Self {
+            broker: None,
+            destination: DESTINATION.to_owned(),
+            link: LinkConfig::default(),
+            interval: Duration::from_secs(10),
+            template,
+            free: None,
+        }
+    }
+}
+
+impl fmt::Debug for AnnouncerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnnouncerConfig")
+            .field("broker", &self.broker)
+            .field("destination", &self.destination)
+            .field("interval", &self.interval)
+            .field("template", &self.template)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says that a guest's server is there.
+#[derive(Debug)]
+pub struct Announcer {
+    config: AnnouncerConfig,
+    content: Content,
+}
+
+impl Announcer {
+    /// Returns an announcer that has not connected yet.
+    #[must_use]
+    pub fn new(mut config: AnnouncerConfig) -> Self {
+        // A receiver drops intervals beyond a day, and none must make this spin.
+        config.interval = config
+            .interval
+            .clamp(Duration::from_millis(50), Duration::from_secs(86_400));
+        let content = Content::new(
+            config.template.clone(),
+            config.interval,
+            config.free.clone(),
+        );
+        Self { config, content }
+    }
+
+    /// Announces until the token is cancelled, then says BYE and returns, within 3 s and a little.
+    ///
+    /// Failures are logged and tried again after 1 s to 30 s.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection without BYE.
+    pub async fn run(mut self, token: CancellationToken) {
+        let mut backoff = Backoff::new(&self.config.link);
+        let mut last_failure = String::new();
+        loop {
+            let mut proved = false;
+            // A session notices the token by itself, to say BYE.
+            let Err(error) = self.session(&token, &mut proved).await else {
+                return;
+            };
+            if token.is_cancelled() {
+                return;
+            }
+            if proved {
+                backoff.reset();
+                last_failure.clear();
+            }
+            let wait = backoff.after(&error);
+            let failure = error.to_string();
+            if failure == last_failure {
+                tracing::debug!(%error, "cannot announce this server; trying again");
+            } else {
+                tracing::warn!(%error, retry_s = wait.as_secs_f64(), "cannot announce this server; trying again");
+                last_failure = failure;
+            }
+            tokio::select! {
+                () = token.cancelled() => return,
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// One connection: returns without error when the token ended it.
+    async fn session(
+        &mut self,
+        token: &CancellationToken,
+        proved: &mut bool,
+    ) -> Result<(), LinkError> {
+        let connect = async {
+            let broker = resolve_broker(self.config.broker.as_ref()).await?;
+            Link::open(broker, &self.config.link).await
+        };
+        let mut link = tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            link = connect => link?,
+        };
+        self.content.connected_from(link.local_ip());
+        let mut beat = Beat::new();
+        loop {
+            let receipt = beat.receipt();
+            self.say(&mut link, &beat.word(), receipt.as_deref(), None)
+                .await?;
+            beat.said(receipt.is_some());
+            let next = Instant::now() + jitter(self.config.interval, 0.1);
+            loop {
+                let due = beat.receipt_due.map_or(next, |due| due.min(next));
+                tokio::select! {
+                    biased;
+                    () = token.cancelled() => {
+                        self.leave(link).await;
+                        return Ok(());
+                    }
+                    frame = link.next() => {
+                        let frame = frame?;
+                        if frame.command == "RECEIPT" && beat.takes(frame.header("receipt-id")) {
+                            if !*proved {
+                                tracing::info!("announced to the broker");
+                            }
+                            *proved = true;
+                        }
+                    }
+                    () = sleep_until(due) => {
+                        if beat.receipt_due.is_some_and(|due| due <= Instant::now()) {
+                            return Err(LinkError::Silent("RECEIPT", RECEIPT_WITHIN.as_secs()));
+                        }
+                        if next <= Instant::now() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn say(
+        &mut self,
+        link: &mut Link,
+        word: &Word,
+        receipt: Option<&str>,
+        reason: Option<&str>,
+    ) -> Result<(), LinkError> {
+        let Some(said) = self.content.next(reason).await else {
+            let why = "there is no address to announce; name one with --announce-as";
+            return Err(std::io::Error::other(why).into());
+        };
+        let mut frame = said.frame(word, &self.config.destination);
+        if let Some(receipt) = receipt {
+            frame = frame.with("receipt", receipt);
+        }
+        link.send(&frame).await
+    }
+
+    /// Says BYE, and waits a bounded time until it has arrived.
+    async fn leave(&mut self, mut link: Link) {
+        let said = async {
+            self.say(&mut link, &Word::Bye, Some("leave"), Some("shutdown"))
+                .await?;
+            link.receipt("leave", Duration::from_secs(2)).await
+        };
+        match tokio::time::timeout(Duration::from_secs(3), said).await {
+            Ok(Ok(())) => link.close().await,
+            Ok(Err(error)) => tracing::debug!(%error, "BYE may not have arrived"),
+            Err(_) => tracing::debug!("BYE may not have arrived in time"),
+        }
+    }
+}
+
+/// Which word is next, and which of them are to be receipted.
+#[derive(Debug)]
+struct Beat {
+    count: u64,
+    receipt_due: Option<Instant>,
+}
+
+impl Beat {
+    fn new() -> Self {
+        Self {
+            count: 0,
+            receipt_due: None,
+        }
+    }
+
+    fn word(&self) -> Word {
+        if self.count == 0 {
+            Word::Hello
+        } else {
+            Word::StillAlive
+        }
+    }
+
+    /// Returns the receipt to ask for: for HELLO and every sixth beacon, while none is awaited.
+    fn receipt(&self) -> Option<String> {
+        (self.count.is_multiple_of(6) && self.receipt_due.is_none())
+            .then(|| format!("beacon-{}", self.count))
+    }
+
+    fn said(&mut self, with_receipt: bool) {
+        self.count += 1;
+        if with_receipt {
+            self.receipt_due = Some(Instant::now() + RECEIPT_WITHIN);
+        }
+    }
+
+    fn takes(&mut self, receipt: Option<&str>) -> bool {
+        let ours = receipt.is_some_and(|id| id.starts_with("beacon-"));
+        if ours {
+            self.receipt_due = None;
+        }
+        ours
+    }
+}
+
+/// How long a receipt may take before the path counts as broken.
+const RECEIPT_WITHIN: Duration = Duration::from_secs(10);
