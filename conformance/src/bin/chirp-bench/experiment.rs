@@ -1,0 +1,152 @@
+//! What is measured, and the targets.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::bulk::{self, Direction};
+use crate::idle;
+use crate::small::{self, Small, Verb};
+use crate::subject::{Subject, Subjects};
+
+/// What one experiment found.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// What the numbers count.
+    pub(crate) unit: &'static str,
+    /// The measurements of each subject, in the order of [`Subject::ALL`]; empty where one is not
+    /// measured.
+    pub(crate) values: [Vec<f64>; 3],
+    pub(crate) targets: Vec<Target>,
+    /// Whether less is better.
+    pub(crate) small_is_good: bool,
+}
+
+/// What our server is to reach.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    /// At least this many times another subject's rate.
+    Times(f64, Subject),
+    /// Less than this, in the experiment's unit.
+    Below(f64),
+}
+
+/// Something to measure.
+pub(crate) struct Experiment {
+    kind: Kind,
+    targets: Vec<Target>,
+}
+
+enum Kind {
+    Small(Small),
+    Connect,
+    Bulk(Direction),
+    Idle(usize),
+}
+
+/// Returns every experiment in the order of the table; `idle` is the number of idle connections.
+pub(crate) fn all(idle: usize) -> Vec<Experiment> {
+    use Subject::{Floor, Reference};
+    use Target::{Below, Times};
+    let small = |verb, connections, window, targets: &[Target]| Experiment {
+        kind: Kind::Small(Small {
+            verb,
+            connections,
+            window,
+        }),
+        targets: targets.to_vec(),
+    };
+    let half = Times(0.5, Floor);
+    vec![
+        small(Verb::Stat, 1, 1, &[half, Times(6.0, Reference)]),
+        small(Verb::Stat, 32, 1, &[half, Times(20.0, Reference)]),
+        small(Verb::OpenClose, 1, 1, &[]),
+        small(Verb::OpenClose, 32, 1, &[]),
+        small(Verb::Pread, 1, 1, &[half]),
+        small(Verb::Pread, 32, 1, &[half]),
+        small(Verb::Stat, 1, 128, &[half]),
+        small(Verb::Stat, 32, 16, &[half]),
+        small(Verb::Putfile, 1, 1, &[Times(4.0, Reference)]),
+        small(Verb::Putfile, 32, 1, &[Times(8.0, Reference)]),
+        Experiment {
+            kind: Kind::Bulk(Direction::Get),
+            targets: vec![Times(0.95, Floor)],
+        },
+        Experiment {
+            kind: Kind::Bulk(Direction::Put),
+            targets: vec![Times(1.2, Reference)],
+        },
+        Experiment {
+            kind: Kind::Connect,
+            targets: vec![Times(3.0, Reference)],
+        },
+        Experiment {
+            kind: Kind::Idle(idle),
+            targets: vec![Below(40.0)],
+        },
+    ]
+}
+
+impl Experiment {
+    pub(crate) fn name(&self) -> String {
+        match &self.kind {
+            Kind::Small(small) => small.name(),
+            Kind::Connect => "connect and authenticate".to_owned(),
+            Kind::Bulk(Direction::Get) => "getfile 256 MiB".to_owned(),
+            Kind::Bulk(Direction::Put) => "putfile 256 MiB".to_owned(),
+            Kind::Idle(count) => format!("memory of each of {count} idle connections"),
+        }
+    }
+
+    /// Takes the measurements: every subject once in each turn, none always first.
+    pub(crate) fn run(self, subjects: &Subjects, turns: u32, time: Duration) -> Result<Row> {
+        let name = self.name();
+        let mut values = [Vec::new(), Vec::new(), Vec::new()];
+        match &self.kind {
+            Kind::Idle(count) => {
+                // Memory does not vary as time does: once is enough.
+                for (subject, series) in Subject::ALL.iter().zip(&mut values) {
+                    series.extend(
+                        idle::measure(*subject, *count)
+                            .with_context(|| format!("{name}: the {} failed", subject.name()))?,
+                    );
+                }
+            }
+            kind => {
+                for turn in 0..turns as usize {
+                    for place in 0..Subject::ALL.len() {
+                        let at = (turn + place) % Subject::ALL.len();
+                        let (Some(subject), Some(series)) =
+                            (Subject::ALL.get(at), values.get_mut(at))
+                        else {
+                            continue;
+                        };
+                        let value = match kind {
+                            Kind::Small(small) => small.measure(subjects, *subject, time),
+                            Kind::Connect => small::connect_rate(subjects, *subject, time),
+                            Kind::Bulk(way) => bulk::measure(subjects, *subject, *way),
+                            Kind::Idle(_) => continue,
+                        };
+                        series.push(
+                            value.with_context(|| {
+                                format!("{name}: the {} failed", subject.name())
+                            })?,
+                        );
+                    }
+                }
+            }
+        }
+        let (unit, small_is_good) = match self.kind {
+            Kind::Small(_) | Kind::Connect => ("/s", false),
+            Kind::Bulk(_) => ("MiB/s", false),
+            Kind::Idle(_) => ("KiB", true),
+        };
+        Ok(Row {
+            name,
+            unit,
+            values,
+            targets: self.targets,
+            small_is_good,
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! The floor's two servers: what sockets alone cost.
+
+mod canned;
+mod sender;
+
+pub(crate) use canned::Canned;
+pub(crate) use sender::Sender;

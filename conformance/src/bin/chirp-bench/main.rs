@@ -1,0 +1,101 @@
+//! Measures the reference's server, ours and a raw floor with one load program, in turns.
+//!
+//! Everything runs on loopback, and load and server share the machine. The *floor* is what sockets
+//! alone cost here: a thread that answers with the same bytes without looking at the request, and one
+//! that sends a file with `sendfile`. Ratios between the three, measured within one run, say more
+//! than the rates themselves.
+//!
+//! # Layout
+//!
+//! - [`experiment`]: what is measured, and the targets
+//! - [`subject`]: the three that are measured, made ready
+//! - [`small`]: rates of small requests, over one connection or many
+//! - [`load`]: the load loop beneath it
+//! - [`bulk`]: large files, both ways
+//! - [`idle`]: memory of connections that do nothing
+//! - [`floor`]: the floor's two servers
+//! - [`report`]: the table and the JSON
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+
+mod bulk;
+mod experiment;
+mod floor;
+mod idle;
+mod load;
+mod report;
+mod small;
+mod subject;
+
+/// Measures the reference's Chirp server, ours and a raw floor on loopback, in turns.
+///
+/// Our server is $CHIRP_SERVER or the one built beside this program; build both with --release.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Times that each measurement is taken; the table shows best and median
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    turns: u32,
+    /// Seconds of load in each turn of a small request
+    #[arg(long, default_value = "0.4", value_parser = seconds)]
+    seconds: Duration,
+    /// Only experiments whose name contains one of these words
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Idle connections to hold
+    #[arg(long, default_value_t = 2000)]
+    idle: usize,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    let time = Duration::try_from_secs_f64(text.parse()?)?;
+    ensure!(
+        (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&time),
+        "between 0.01 and 60 seconds"
+    );
+    Ok(time)
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let plan: Vec<_> = experiment::all(arguments.idle)
+        .into_iter()
+        .filter(|experiment| {
+            let name = experiment.name();
+            arguments.only.is_empty() || arguments.only.iter().any(|word| name.contains(word))
+        })
+        .collect();
+    ensure!(!plan.is_empty(), "--only matches no experiment");
+    let subjects = subject::Subjects::start()?;
+    let mut rows = Vec::new();
+    for experiment in plan {
+        progress(&experiment.name());
+        rows.push(experiment.run(&subjects, arguments.turns, arguments.seconds)?);
+    }
+    progress("");
+    let report = report::Report::new(&subjects, arguments.turns, rows);
+    let text = if arguments.json {
+        report.json()?
+    } else {
+        report.table()
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says on a terminal what is being measured; the line is overwritten by the next.
+fn progress(name: &str) {
+    use std::io::IsTerminal as _;
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "\r\x1b[K{name}");
+    }
+}
