@@ -14,12 +14,14 @@ use tempfile::TempDir;
 
 use crate::account::Account;
 use crate::connection::Connection;
-use crate::program::{Maker, Program};
+use crate::program::Program;
 
 mod bound;
 
 /// How long a server may take from its start to its first login.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// The authentication methods with which the vectors were recorded.
+const METHODS: [&str; 4] = ["unix", "hostname", "address", "ticket"];
 /// How often a starting server is looked at.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -157,7 +159,7 @@ fn command(
         .arg("-Z")
         .arg(directories.port_file())
         .args(["-I", "127.0.0.1", "-u", "-"]);
-    for method in methods(program.maker) {
+    for method in METHODS {
         command.args(["-a", method]);
     }
     for argument in &options.arguments {
@@ -173,15 +175,6 @@ fn command(
         .stderr(log)
         .process_group(0);
     Ok(command)
-}
-
-/// The vectors were recorded with all four methods. Ours has no tickets yet, and a method that it
-/// does not have is refused at start.
-fn methods(maker: Maker) -> &'static [&'static str] {
-    match maker {
-        Maker::Reference => &["unix", "hostname", "address", "ticket"],
-        Maker::Ours => &["unix", "hostname", "address"],
-    }
 }
 
 /// The temporary directory of one server: root, transient directory, port file, log.
@@ -242,6 +235,7 @@ fn write_for(account: &Account, path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::Maker;
 
     #[test]
     fn options_are_split_at_blanks() {

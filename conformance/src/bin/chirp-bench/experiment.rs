@@ -102,37 +102,14 @@ impl Experiment {
     pub(crate) fn run(self, subjects: &Subjects, turns: u32, time: Duration) -> Result<Row> {
         let name = self.name();
         let mut values = [Vec::new(), Vec::new(), Vec::new()];
-        match &self.kind {
-            Kind::Idle(count) => {
-                // Memory does not vary as time does: once is enough.
-                for (subject, series) in Subject::ALL.iter().zip(&mut values) {
+        for turn in 0..self.kind.turns(turns) {
+            for place in 0..Subject::ALL.len() {
+                let at = (turn + place) % Subject::ALL.len();
+                if let (Some(subject), Some(series)) = (Subject::ALL.get(at), values.get_mut(at)) {
+                    let value = self.kind.once(subjects, *subject, time);
                     series.extend(
-                        idle::measure(*subject, *count)
-                            .with_context(|| format!("{name}: the {} failed", subject.name()))?,
+                        value.with_context(|| format!("{name}: the {} failed", subject.name()))?,
                     );
-                }
-            }
-            kind => {
-                for turn in 0..turns as usize {
-                    for place in 0..Subject::ALL.len() {
-                        let at = (turn + place) % Subject::ALL.len();
-                        let (Some(subject), Some(series)) =
-                            (Subject::ALL.get(at), values.get_mut(at))
-                        else {
-                            continue;
-                        };
-                        let value = match kind {
-                            Kind::Small(small) => small.measure(subjects, *subject, time),
-                            Kind::Connect => small::connect_rate(subjects, *subject, time),
-                            Kind::Bulk(way) => bulk::measure(subjects, *subject, *way),
-                            Kind::Idle(_) => continue,
-                        };
-                        series.push(
-                            value.with_context(|| {
-                                format!("{name}: the {} failed", subject.name())
-                            })?,
-                        );
-                    }
                 }
             }
         }
@@ -148,5 +125,26 @@ impl Experiment {
             targets: self.targets,
             small_is_good,
         })
+    }
+}
+
+impl Kind {
+    /// Memory does not vary as time does, so once is enough; one transfer is short and varies a lot.
+    fn turns(&self, asked: u32) -> usize {
+        match self {
+            Self::Idle(_) => 1,
+            Self::Bulk(_) => 3 * asked as usize,
+            Self::Small(_) | Self::Connect => asked as usize,
+        }
+    }
+
+    /// Measures one subject once; nothing where the floor has nothing to measure.
+    fn once(&self, subjects: &Subjects, subject: Subject, time: Duration) -> Result<Option<f64>> {
+        match self {
+            Self::Small(small) => small.measure(subjects, subject, time).map(Some),
+            Self::Connect => small::connect_rate(subjects, subject, time).map(Some),
+            Self::Bulk(way) => bulk::measure(subjects, subject, *way).map(Some),
+            Self::Idle(count) => idle::measure(subject, *count),
+        }
     }
 }
