@@ -1,0 +1,317 @@
+//! A connection as callers see it, and the core that every typed method goes through.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chirp_proto::parse::reply::Status;
+use chirp_proto::{Method, Request, Subject, encode, limits};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::connect::{self, ConnectOptions, Opened};
+use crate::connection::{Connection, Duplex, Fault, ReaderLoan, Reply, Rest, Shape};
+use crate::describe::{object, verb};
+use crate::error::printable;
+use crate::{DEFAULT_TIMEOUT, Error};
+
+/// A logged-in connection to one server. Clones share it; the last one to go closes it.
+///
+/// Calls from any number of tasks are sent at once and answered in order. While the body of a
+/// `getfile` or a listing is being read, later replies wait behind it; while a `putfile` or an
+/// `exec` runs, later requests do. So whoever holds a body must not wait for another call on the
+/// same connection.
+///
+/// # Time limits
+///
+/// A call fails after [`Client::timeout`] without an answer, not counting the time that bodies of
+/// other calls take before it; while a body moves, it fails after that long without a byte. A call that timed out before its answer began leaves the connection usable (the
+/// late answer is dropped); one that timed out in the middle of a body does not, and says so.
+///
+/// # Cancel safety
+///
+/// Every call may be dropped at any time. A request that was submitted is still carried out and its
+/// answer dropped. Dropping a `putfile`, or a body of which more than 1 MiB is unread, ends the
+/// connection.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    timeout: Duration,
+}
+
+struct Shared {
+    host: String,
+    subject: Subject,
+    options: Option<ConnectOptions>,
+    connection: Connection,
+}
+
+impl Client {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`], [`Error::Login`], [`Error::Timeout`], or what the peer made of the login.
+    pub async fn connect(options: ConnectOptions) -> Result<Self, Error> {
+        let opened = connect::open(&options).await?;
+        let host = options.address.to_string();
+        let timeout = options.timeout;
+        Ok(Self::new(host, timeout, Some(options), opened))
+    }
+
+    /// Logs in on a transport that is there already; `host` is its name in messages. There is no
+    /// time limit on the login here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub async fn from_stream(
+        host: &str,
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        methods: &[Method],
+    ) -> Result<Self, Error> {
+        let opened = connect::log_in(host, stream, methods).await?;
+        Ok(Self::new(host.to_owned(), DEFAULT_TIMEOUT, None, opened))
+    }
+
+    fn new(
+        host: String,
+        timeout: Duration,
+        options: Option<ConnectOptions>,
+        opened: Opened,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            host,
+            subject: opened.subject,
+            options,
+            connection: opened.connection,
+        });
+        Self { shared, timeout }
+    }
+
+    /// Opens one more connection to the same server in the same way; `None` if this one was made
+    /// from a stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub async fn connect_another(&self) -> Option<Result<Self, Error>> {
+        let mut options = self.shared.options.clone()?;
+        options.timeout = self.timeout;
+        // The method that passed, so that all connections have the same rights.
+        if let Ok(method) = self.shared.subject.method().parse() {
+            options.methods = vec![method];
+        }
+        Some(Self::connect(options).await)
+    }
+
+    /// Returns this connection with another time limit for the calls made through the result.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            timeout,
+        }
+    }
+
+    /// Returns the time without progress after which a call fails.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Returns `HOST:PORT`, as messages name the server.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.shared.host
+    }
+
+    /// Returns who the server takes this connection for.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.shared.subject
+    }
+
+    /// Reports whether the connection is known to be of no more use.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.connection.fault().is_some()
+    }
+
+    /// Sends a request that answers a number.
+    pub(crate) async fn number(&self, request: &Request) -> Result<u64, Error> {
+        self.number_with(request, Bytes::new()).await
+    }
+
+    /// Sends a request with a body that answers a number.
+    pub(crate) async fn number_with(&self, request: &Request, body: Bytes) -> Result<u64, Error> {
+        match self.call(request, body, Shape::Number).await? {
+            Reply::Data(number, _) => Ok(number),
+            other => Err(self.unexpected(request, other)),
+        }
+    }
+
+    /// Sends a request that answers a count and as many bytes, at most `limit`.
+    pub(crate) async fn counted(&self, request: &Request, limit: u64) -> Result<Bytes, Error> {
+        let shape = Shape::Counted(limit);
+        match self.call(request, Bytes::new(), shape).await? {
+            Reply::Data(_, data) => Ok(data),
+            other => Err(self.unexpected(request, other)),
+        }
+    }
+
+    /// Sends a request that answers a number and a line of numbers, which `parse` reads.
+    pub(crate) async fn line<T>(
+        &self,
+        request: &Request,
+        parse: fn(&[u8]) -> Option<T>,
+    ) -> Result<(u64, T), Error> {
+        let (number, line) = match self.call(request, Bytes::new(), Shape::Line).await? {
+            Reply::Data(number, line) => (number, line),
+            other => return Err(self.unexpected(request, other)),
+        };
+        let Some(value) = parse(&line) else {
+            let fault = Fault::Protocol(format!(
+                "{} answered {:?}, which is no such line",
+                verb(request),
+                line.get(..80).unwrap_or(&line).escape_ascii().to_string()
+            ));
+            self.shared.connection.fail(fault.clone());
+            return Err(self.fault(fault));
+        };
+        Ok((number, value))
+    }
+
+    /// Sends a request whose answer the caller reads.
+    pub(crate) async fn lent(
+        &self,
+        request: &Request,
+        rest: fn(u64) -> Rest,
+    ) -> Result<(u64, ReaderLoan), Error> {
+        let shape = Shape::Lend(rest);
+        match self.call(request, Bytes::new(), shape).await? {
+            Reply::Lent(number, loan) => Ok((number, loan)),
+            other => Err(self.unexpected(request, other)),
+        }
+    }
+
+    /// Sends a request that takes the connection for itself.
+    pub(crate) async fn exclusive(
+        &self,
+        request: &Request,
+        body: Bytes,
+    ) -> Result<(u64, Duplex), Error> {
+        match self.call(request, body, Shape::Exclusive).await? {
+            Reply::Exclusive(number, duplex) => Ok((number, duplex)),
+            other => Err(self.unexpected(request, other)),
+        }
+    }
+
+    async fn call(&self, request: &Request, body: Bytes, shape: Shape) -> Result<Reply, Error> {
+        let mut line = BytesMut::new();
+        encode::request(request, &mut line);
+        if line.len() > limits::LINE_MAX + 1 {
+            return Err(Error::Argument {
+                what: object(request),
+                reason: "too long for a request line",
+            });
+        }
+        let connection = &self.shared.connection;
+        let mut call = pin!(connection.call(line.freeze(), body, shape));
+        loop {
+            let (loans_before, _) = connection.loans();
+            match tokio::time::timeout(self.timeout, call.as_mut()).await {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(fault)) => return Err(self.fault(fault)),
+                Err(_) => {
+                    let (loans, lent) = connection.loans();
+                    if !lent && loans == loans_before {
+                        return Err(self.timed_out(request, true));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a step of a body, which must make progress within the time limit.
+    pub(crate) async fn step<T>(
+        &self,
+        request: &Request,
+        step: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(self.timeout, step).await {
+            Ok(result) => result.map_err(|fault| self.fault(fault)),
+            Err(_) => {
+                self.shared.connection.fail(Fault::Abandoned(
+                    "it was given up after nothing came in the middle of a body",
+                ));
+                Err(self.timed_out(request, false))
+            }
+        }
+    }
+
+    fn timed_out(&self, request: &Request, usable: bool) -> Error {
+        let object = object(request);
+        let blank = if object.is_empty() { "" } else { " " };
+        Error::Timeout {
+            host: self.shared.host.clone(),
+            what: format!("{}{blank}{object}", verb(request)),
+            after: self.timeout,
+            usable,
+        }
+    }
+
+    /// Makes the error of a failure reply.
+    pub(crate) fn refused(&self, request: &Request, status: Status) -> Error {
+        match status {
+            Status::Failure { code, message } => Error::Refused {
+                host: self.shared.host.clone(),
+                verb: verb(request),
+                path: object(request),
+                code,
+                message,
+            },
+            Status::Success(number) => self.violation(format!(
+                "{} answered {number}, which it never may",
+                verb(request)
+            )),
+        }
+    }
+
+    /// Makes the error of a broken protocol and ends the connection.
+    pub(crate) fn violation(&self, what: String) -> Error {
+        self.shared.connection.fail(Fault::Protocol(what.clone()));
+        self.fault(Fault::Protocol(what))
+    }
+
+    /// Makes the error of a connection that ended.
+    pub(crate) fn fault(&self, fault: Fault) -> Error {
+        let host = self.shared.host.clone();
+        match fault {
+            Fault::Protocol(what) => Error::Protocol { host, what },
+            other => Error::Lost {
+                host,
+                reason: other.to_string(),
+            },
+        }
+    }
+
+    fn unexpected(&self, request: &Request, reply: Reply) -> Error {
+        match reply {
+            Reply::Refused(status) => self.refused(request, status),
+            // The connection answers in the shape it was asked for.
+            _ => self.violation(format!("{} answered in a wrong shape", verb(request))),
+        }
+    }
+}
+
+/// Checks a word that the protocol cannot escape.
+pub(crate) fn word(text: &[u8]) -> Result<Vec<u8>, Error> {
+    if encode::is_word(text) {
+        return Ok(text.to_vec());
+    }
+    Err(Error::Argument {
+        what: printable(text),
+        reason: "the protocol can only carry this as one word, without blanks or line ends",
+    })
+}

@@ -1,0 +1,40 @@
+//! Our extension without the running of programs (`exec-extension.md`).
+
+use bytes::Bytes;
+use chirp_proto::{Request, VirtualPath};
+
+use crate::{Client, Error};
+
+/// Bytes of the description of a server's features.
+const FEATURES_MAX: u64 = 1024 * 1024;
+
+impl Client {
+    /// Returns what the server offers beyond the protocol; `None` from a server that knows no
+    /// extension, as the reference's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Protocol`] if the description cannot be read.
+    pub async fn features(&self) -> Result<Option<exec_ext::status::Features>, Error> {
+        let json = match self.counted(&Request::Features, FEATURES_MAX).await {
+            Ok(json) => json,
+            Err(Error::Refused { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match serde_json::from_slice(&json) {
+            Ok(features) => Ok(Some(features)),
+            Err(error) => Err(self.violation(format!("features: {error}"))),
+        }
+    }
+
+    /// Returns the SHA-256 of a file, computed by the server.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with code -8 from a server without this verb.
+    pub async fn sha256(&self, path: &VirtualPath) -> Result<Bytes, Error> {
+        let path = path.clone();
+        let digest = self.counted(&Request::Sha256 { path }, 32).await?;
+        self.whole_digest(digest, 32)
+    }
+}

@@ -1,0 +1,153 @@
+//! Open files (part 3.3). A descriptor belongs to the connection and ends with it.
+
+use bytes::Bytes;
+use chirp_proto::limits::IO_MAX;
+use chirp_proto::request::{OpenFlags, Stride};
+use chirp_proto::{Request, Stat, StatFs, VirtualPath};
+
+use crate::{Client, Error};
+
+/// An open file of one connection.
+pub type Descriptor = u32;
+
+impl Client {
+    /// Opens a file and returns its descriptor with what `fstat` says of it.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn open(
+        &self,
+        path: &VirtualPath,
+        flags: OpenFlags,
+        mode: u32,
+    ) -> Result<(Descriptor, Stat), Error> {
+        let path = path.clone();
+        let request = Request::Open { path, flags, mode };
+        let (number, stat) = self.line(&request, Stat::parse).await?;
+        match Descriptor::try_from(number) {
+            Ok(descriptor) => Ok((descriptor, stat)),
+            Err(_) => Err(self.violation(format!("open answered the descriptor {number}"))),
+        }
+    }
+
+    /// Closes a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn close(&self, fd: Descriptor) -> Result<(), Error> {
+        self.number(&Request::Close { fd }).await.map(drop)
+    }
+
+    /// Reads up to `length` bytes (the server caps that at 16 MiB) from `offset`; fewer only at the
+    /// end of the file.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn pread(&self, fd: Descriptor, length: u64, offset: u64) -> Result<Bytes, Error> {
+        let length = length.min(IO_MAX);
+        let request = Request::Pread { fd, length, offset };
+        self.counted(&request, length).await
+    }
+
+    /// Reads a pattern of pieces.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn sread(&self, fd: Descriptor, mut stride: Stride) -> Result<Bytes, Error> {
+        stride.length = stride.length.min(IO_MAX);
+        let request = Request::Sread { fd, stride };
+        self.counted(&request, stride.length).await
+    }
+
+    /// Writes bytes at `offset` and returns how many were written; at most 16 MiB are.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn pwrite(&self, fd: Descriptor, mut data: Bytes, offset: u64) -> Result<u64, Error> {
+        data.truncate(usize::try_from(IO_MAX).unwrap_or(usize::MAX));
+        let length = data.len() as u64;
+        let request = Request::Pwrite { fd, length, offset };
+        self.number_with(&request, data).await
+    }
+
+    /// Writes a pattern of pieces, whose `length` is that of `data`, and returns how many bytes were
+    /// written.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn swrite(
+        &self,
+        fd: Descriptor,
+        mut data: Bytes,
+        mut stride: Stride,
+    ) -> Result<u64, Error> {
+        data.truncate(usize::try_from(IO_MAX).unwrap_or(usize::MAX));
+        stride.length = data.len() as u64;
+        self.number_with(&Request::Swrite { fd, stride }, data)
+            .await
+    }
+
+    /// Describes an open file.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn fstat(&self, fd: Descriptor) -> Result<Stat, Error> {
+        let (_, stat) = self.line(&Request::Fstat { fd }, Stat::parse).await?;
+        Ok(stat)
+    }
+
+    /// Describes the file system of an open file; the reference answers only for a directory.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn fstatfs(&self, fd: Descriptor) -> Result<StatFs, Error> {
+        let (_, stat) = self.line(&Request::Fstatfs { fd }, StatFs::parse).await?;
+        Ok(stat)
+    }
+
+    /// Waits until what was written is on disk.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn fsync(&self, fd: Descriptor) -> Result<(), Error> {
+        self.number(&Request::Fsync { fd }).await.map(drop)
+    }
+
+    /// Cuts or extends an open file to `length` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn ftruncate(&self, fd: Descriptor, length: u64) -> Result<(), Error> {
+        let request = Request::Ftruncate { fd, length };
+        self.number(&request).await.map(drop)
+    }
+
+    /// Changes the mode of an open file.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn fchmod(&self, fd: Descriptor, mode: u32) -> Result<(), Error> {
+        self.number(&Request::Fchmod { fd, mode }).await.map(drop)
+    }
+
+    /// Asks for another owner of an open file; servers answer success and change nothing.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn fchown(&self, fd: Descriptor, uid: i64, gid: i64) -> Result<(), Error> {
+        let request = Request::Fchown { fd, uid, gid };
+        self.number(&request).await.map(drop)
+    }
+}
