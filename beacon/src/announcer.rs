@@ -184,8 +184,7 @@ impl Announcer {
         reason: Option<&str>,
     ) -> Result<(), LinkError> {
         let Some(said) = self.content.next(reason).await else {
-            let why = "there is no address to announce; name one with --announce-as";
-            return Err(std::io::Error::other(why).into());
+            return Err(LinkError::NoAddress);
         };
         let mut frame = said.frame(word, &self.config.destination);
         if let Some(receipt) = receipt {

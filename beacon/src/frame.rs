@@ -9,7 +9,8 @@ use bytes::Bytes;
 pub struct Frame {
     /// The command word, for example `SEND`: one to sixteen letters `A` to `Z`.
     pub command: String,
-    /// Headers in wire order. Of a repeated name the first one counts.
+    /// Headers in wire order, without `content-length`, which is the codec's own. Of a repeated name the
+    /// first one counts.
     pub headers: Vec<(String, String)>,
     /// The body, which may hold NUL bytes.
     pub body: Bytes,

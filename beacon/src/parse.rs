@@ -124,6 +124,10 @@ impl Decoder {
                     };
                     if line.is_empty() {
                         let length = content_length(&head.frame, self.limits.body)?;
+                        // It is the codec's own affair, as the encoder writes it anew.
+                        head.frame
+                            .headers
+                            .retain(|(name, _)| name != "content-length");
                         self.state = State::Body(head.frame, length);
                         continue;
                     }

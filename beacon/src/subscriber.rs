@@ -41,6 +41,10 @@ impl SubscriberConfig {
 
 /// What a subscriber hears.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all that is heard are beacons"
+)]
 pub enum Heard {
     /// Connected and subscribed: every beacon from now on will be heard.
     Up,

@@ -1,5 +1,12 @@
 //! Bytes in, frames out: tables of literal bytes, and laws.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails this way has failed as it should"
+)]
+
 use beacon::encode::encode;
 use beacon::frame::{Frame, Limits, Version};
 use beacon::parse::{Decoder, Malformed};

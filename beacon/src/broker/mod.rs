@@ -1,7 +1,7 @@
 //! The broker that the host embeds: enough of STOMP 1.0, 1.1 and 1.2 for presence.
 //!
 //! All destinations are topics, compared byte for byte, in memory only, nothing kept. One task a
-//! connection reads and writes it; what is to be sent waits in that connection's bounded [`outbox`], so a
+//! connection reads and writes it; what is to be sent waits in that connection's bounded outbox, so a
 //! slow subscriber costs its own queue and nobody else's time (`stomp-presence.md` part 6).
 
 mod config;

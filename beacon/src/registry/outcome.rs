@@ -191,11 +191,9 @@ impl Registry {
     }
 
     fn back_to_joining(&mut self, id: MacId, why: &str, now: Instant, events: &mut Vec<Event>) {
-        match self.guests.get(&id).map(Guest::state) {
-            Some(GuestState::Joining | GuestState::Ready) => {
-                events.extend(self.enter(id, GuestState::Joining, why, now));
-            }
-            _ => {}
+        let state = self.guests.get(&id).map(Guest::state);
+        if matches!(state, Some(GuestState::Joining | GuestState::Ready)) {
+            events.extend(self.enter(id, GuestState::Joining, why, now));
         }
     }
 }
