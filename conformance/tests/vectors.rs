@@ -175,9 +175,19 @@ fn case(maker: Maker, vector: &Vector, server: &Server, differences: &Difference
         "{:?}: {}\n  sent      \"{}\"\n  expected  {expected}\n  came      {observed}",
         vector.level,
         vector.note,
-        vector.send.escape_debug(),
+        shorten(&vector.send),
     );
     Ok(())
+}
+
+/// Returns what was sent in a form that fits a message.
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let mut shown: String = text.escape_debug().take(LONGEST).collect();
+    if text.len() > LONGEST {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Cases about this suite itself.
