@@ -19,17 +19,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::{Dir, Root, temporary};
 
 /// The file with the records.
 const JOURNAL_NAME: &str = "unfinished.journal";
-
-/// The file whose lock says that a server uses the directory. It is not the journal itself, which
-/// is replaced.
-const LOCK_NAME: &str = "unfinished.lock";
 
 /// Bytes after which finished records are dropped.
 const COMPACT_AT: u64 = 256 * 1024;
@@ -39,8 +34,6 @@ const COMPACT_AT: u64 = 256 * 1024;
 pub struct Journal {
     state: Mutex<State>,
     path: PathBuf,
-    /// Held for its lock.
-    _lock: File,
 }
 
 /// One announced temporary; give it back with [`Journal::end`].
@@ -61,48 +54,31 @@ struct Unfinished {
     name: Vec<u8>,
 }
 
-/// Why a journal cannot be used.
+/// The journal cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Another server has it.
-    #[error("{} is in use by another server; give each its own transient directory", .0.display())]
-    InUse(PathBuf),
-    /// A file of the journal cannot be opened, read or written.
-    #[error("cannot use {}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+#[error("cannot use the journal {}", path.display())]
+pub struct JournalError {
+    path: PathBuf,
+    source: std::io::Error,
 }
 
 impl Journal {
-    /// Opens the journal in the transient directory and removes what its last server left
-    /// unfinished below `root`. Returns the journal and how many temporaries there were.
+    /// Opens the journal in the transient directory, which belongs to this server alone, and
+    /// removes what the server before left unfinished below `root`. Returns the journal and how
+    /// many temporaries there were.
     ///
     /// # Errors
     ///
     /// [`JournalError`]. Temporaries that cannot be removed are no error: they stay on record.
     pub fn open(transient: &Path, root: &Root) -> Result<(Self, usize), JournalError> {
-        let lock_path = transient.join(LOCK_NAME);
-        let lock = open_private(&lock_path, false).map_err(|source| JournalError::Io {
-            path: lock_path,
-            source,
-        })?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| JournalError::InUse(transient.to_owned()))?;
-
         let path = transient.join(JOURNAL_NAME);
-        let opened = open_private(&path, true).and_then(|mut file| {
-            let mut text = Vec::new();
-            file.read_to_end(&mut text)?;
-            Ok((file, text))
-        });
-        let (file, text) = opened.map_err(|source| JournalError::Io {
+        let failed = |source| JournalError {
             path: path.clone(),
             source,
-        })?;
+        };
+        let mut file = open_private(&path).map_err(failed)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(failed)?;
         let places = unfinished_places(&text);
         let found = places.len();
         let mut state = State {
@@ -123,14 +99,10 @@ impl Journal {
                 state.active.insert(state.next, place);
             }
         }
-        state.rewrite(&path).map_err(|source| JournalError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        state.rewrite(&path).map_err(failed)?;
         let journal = Self {
             state: Mutex::new(state),
             path,
-            _lock: lock,
         };
         Ok((journal, found))
     }
@@ -220,7 +192,7 @@ impl State {
         for (id, unfinished) in &self.active {
             text.extend_from_slice(&unfinished.record(*id));
         }
-        let mut file = open_private(&fresh, true)?;
+        let mut file = open_private(&fresh)?;
         file.set_len(0)?;
         file.write_all(&text)?;
         std::fs::rename(&fresh, path)?;
@@ -302,13 +274,11 @@ fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Opens or makes a file that only this account may read, for appending.
-fn open_private(path: &Path, append: bool) -> std::io::Result<File> {
+fn open_private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new()
         .read(true)
-        .write(true)
-        .append(append)
+        .append(true)
         .create(true)
-        .truncate(false)
         .mode(0o600)
         .open(path)
 }

@@ -409,16 +409,6 @@ impl Located {
         rustix::fs::unlinkat(&self.holder, self.name(), AtFlags::empty())
     }
 
-    /// Removes an empty directory.
-    ///
-    /// # Errors
-    ///
-    /// The system's: `NOTEMPTY`; `BUSY` for the root.
-    pub(crate) fn rmdir(&self) -> Result<(), Errno> {
-        self.named_or(Errno::BUSY)?;
-        rustix::fs::unlinkat(&self.holder, self.name(), AtFlags::REMOVEDIR)
-    }
-
     /// Fails with `errno` for the root, which has no name.
     const fn named_or(&self, errno: Errno) -> Result<(), Errno> {
         if self.is_root() { Err(errno) } else { Ok(()) }

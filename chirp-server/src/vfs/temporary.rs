@@ -62,6 +62,15 @@ impl Temporary {
         &self.name
     }
 
+    /// Opens what has the temporary name, a directory.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn open_directory(&self) -> Result<Dir, Errno> {
+        self.dir.child(&self.name)
+    }
+
     /// Gives what was built its final name in the same directory.
     ///
     /// # Errors
@@ -73,6 +82,21 @@ impl Temporary {
                 rustix::fs::renameat(&self.dir, self.name.as_slice(), &self.dir, name)?;
             }
             Replace::No => self.rename_without_replacing(name)?,
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// Moves what has the temporary name into another directory. A name that nothing has yet is
+    /// given up.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) fn move_to(mut self, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+        match rustix::fs::renameat(&self.dir, self.name.as_slice(), dir, name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
         }
         self.end();
         Ok(())
@@ -136,12 +160,6 @@ pub(super) fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
 
 /// Returns a name that nobody can guess: 128 random bits.
 fn random_name() -> Result<Vec<u8>, Errno> {
-    let mut random = [0u8; 16];
-    getrandom::fill(&mut random).map_err(|_| Errno::IO)?;
-    let mut name = PREFIX.to_vec();
-    name.extend(random.iter().flat_map(|byte| {
-        let digit = |value: u8| char::from_digit(value.into(), 16).map_or(b'0', |hex| hex as u8);
-        [digit(byte >> 4), digit(byte & 15)]
-    }));
-    Ok(name)
+    let random = crate::random::hex::<16>().map_err(|_| Errno::IO)?;
+    Ok([PREFIX, random.as_bytes()].concat())
 }

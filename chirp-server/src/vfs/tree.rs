@@ -1,9 +1,12 @@
 //! Removal of whole trees with a bounded number of handles, whatever their depth.
 
+use std::sync::Arc;
+
 use rustix::fs::{AtFlags, Dir as Entries};
 use rustix::io::Errno;
 
-use super::Dir;
+use super::temporary::Temporary;
+use super::{ACL_NAME, Dir, Journal, Located, is_reserved, wire};
 
 /// Directories held open at once. What lies deeper is moved up into the tree's top and removed from
 /// there.
@@ -37,6 +40,53 @@ pub fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
         }
     }
     Err(Errno::NOTEMPTY)
+}
+
+/// Removes a directory that holds nothing but what the server put there.
+///
+/// The reference removes whatever is hidden (weakness W14). Here a hidden *directory* counts as
+/// content: the server makes none that lasts.
+///
+/// # Errors
+///
+/// `NOTEMPTY` if a client sees something in it, `BUSY` for the root, or the system's.
+pub(crate) fn remove_visibly_empty(
+    target: &Located,
+    journal: &Arc<Journal>,
+) -> Result<(), Errno> {
+    let dir = target.directory()?;
+    let mut hidden: Vec<Vec<u8>> = Vec::new();
+    let mut entries = Entries::new(dir.readable()?)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." || name == ACL_NAME {
+            continue;
+        }
+        let is_file = || dir.stat(name).is_ok_and(|stat| !wire::stat(&stat).is_directory());
+        if !is_reserved(name) || !is_file() {
+            return Err(Errno::NOTEMPTY);
+        }
+        hidden.push(name.to_vec());
+    }
+    if target.is_root() {
+        return Err(Errno::BUSY);
+    }
+    for name in hidden {
+        dir.unlink_if_there(&name)?;
+    }
+    // The list goes last, and it only steps aside: without it nobody could use the directory, should
+    // somebody have put something there meanwhile.
+    let aside = Temporary::new(journal, target.holder(), target.holder_path())?;
+    match rustix::fs::renameat(dir, ACL_NAME, aside.dir(), aside.name()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let removed = rustix::fs::unlinkat(target.holder(), target.name(), AtFlags::REMOVEDIR);
+    if removed.is_err() {
+        aside.move_to(dir, ACL_NAME)?;
+    }
+    removed
 }
 
 /// Removes the entries of `dir`, which is `depth` levels below `top`. Returns whether anything was

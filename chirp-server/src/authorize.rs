@@ -1,0 +1,447 @@
+//! The one door to the files: a path goes in, the rights that the verb needs are checked in the
+//! directory that was really reached, and a [`Granted`] object comes out. Handlers can get at the
+//! tree in no other way.
+//!
+//! | verbs | rights (`chirp-protocol.md`, parts 3 and 6) | last link | here |
+//! |---|---|---|---|
+//! | `getfile`, `md5`, `hash`, `sha256` | R | followed | [`Door::look`] |
+//! | `readlink` | R | itself | [`Door::look`] |
+//! | `stat`, `statfs`, `localpath` | L | followed | [`Door::look`] |
+//! | `lstat` | L | itself | [`Door::look`] |
+//! | `access` | R, W, X by its mode; X is L on a directory | followed | [`Door::access`] |
+//! | `getdir`, `getlongdir` | L on the directory | followed | [`Door::directory`] |
+//! | `setacl`, `resetacl` | A on the directory | followed | [`Door::administer`] |
+//! | `getacl` | none | followed | [`Door::effective_acl`] |
+//! | `chmod`, `chown`, `truncate`, `utime` | W | followed | [`Door::change`] |
+//! | `link`, its source | R and W | itself | [`Door::change`] |
+//! | `link`, its target; `symlink`; `rename`, its target | W | itself | [`Door::create`] |
+//! | `open` | R to read, W to change; or P for a new file | followed | [`Door::open`] |
+//! | `putfile` | W; or P for a new file | followed | [`Door::put`] |
+//! | `mkdir` | V, else W | itself | [`Door::mkdir`] |
+//! | `unlink`, `rmdir`, `rmall` | D, part 6.6 | itself | [`Door::delete`] |
+//! | `rename`, its source | R and D, part 6.6 | itself | [`Door::take`] |
+//!
+//! Names beginning `.__` are the server's, wherever links lead to them. A directory's `.__acl` may
+//! be looked at, and be put with A.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use chirp_proto::acl::{Acl, Entry, Rights};
+use chirp_proto::request::{AccessMode, OpenFlags};
+use chirp_proto::{Code, Subject, VirtualPath};
+
+use crate::export::Export;
+use crate::vfs::located::Create;
+use crate::vfs::temporary::Replace;
+use crate::vfs::{Dir, Follow, Located, Miss, Object, Open};
+
+/// Why a request is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// What the client is told.
+    Code(Code),
+    /// The object was replaced between the check and the use: check again.
+    Stale,
+}
+
+impl From<Code> for Failure {
+    fn from(code: Code) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::STALE => Self::Stale,
+            other => Self::Code(Code::from_errno(other.raw_os_error())),
+        }
+    }
+}
+
+/// An object that the subject may use as the verb wants to.
+#[derive(Debug)]
+pub struct Granted(Located);
+
+impl Deref for Granted {
+    type Target = Located;
+
+    fn deref(&self) -> &Located {
+        &self.0
+    }
+}
+
+/// The way to the files for one subject.
+#[derive(Clone, Copy, Debug)]
+pub struct Door<'a> {
+    export: &'a Export,
+    subject: &'a Subject,
+}
+
+impl<'a> Door<'a> {
+    pub(crate) const fn new(export: &'a Export, subject: &'a Subject) -> Self {
+        Self { export, subject }
+    }
+
+    /// An existing object to look at.
+    ///
+    /// # Errors
+    ///
+    /// -2, -3, and the system's.
+    pub fn look(
+        &self,
+        path: &VirtualPath,
+        follow: Follow,
+        needed: Rights,
+    ) -> Result<Granted, Failure> {
+        let located = self.locate(path, follow)?;
+        self.require(located.governing(), needed)?;
+        located.stat()?;
+        if located.is_reserved() && !located.is_acl_file() {
+            return Err(Code::NotAuthorized.into());
+        }
+        Ok(Granted(located))
+    }
+
+    /// An existing object, for what `access` asks about.
+    ///
+    /// # Errors
+    ///
+    /// As [`Door::look`].
+    pub fn access(&self, path: &VirtualPath, mode: AccessMode) -> Result<Granted, Failure> {
+        let located = self.locate(path, Follow::Yes)?;
+        let execute = match located.object() {
+            Object::Directory(..) => Rights::LIST,
+            Object::Missing(_) | Object::Other(_) => Rights::EXECUTE,
+        };
+        let needed = [
+            (mode.read(), Rights::READ),
+            (mode.write(), Rights::WRITE),
+            (mode.execute(), execute),
+        ];
+        let needed = needed
+            .into_iter()
+            .filter(|(asked, _)| *asked)
+            .fold(Rights::NONE, |sum, (_, right)| sum.union(right));
+        self.require(located.governing(), needed)?;
+        located.stat()?;
+        if located.is_reserved() {
+            return Err(Code::NotAuthorized.into());
+        }
+        Ok(Granted(located))
+    }
+
+    /// An existing directory to look at; anything else does not exist.
+    ///
+    /// # Errors
+    ///
+    /// -2, -3, and the system's.
+    pub fn directory(&self, path: &VirtualPath, needed: Rights) -> Result<Granted, Failure> {
+        let located = self.locate(path, Follow::Yes)?;
+        match located.directory() {
+            Ok(_) => {}
+            Err(Errno::NOTDIR) => return Err(Code::DoesntExist.into()),
+            Err(errno) => return Err(errno.into()),
+        }
+        self.require(located.governing(), needed)?;
+        refuse_reserved(&located)?;
+        Ok(Granted(located))
+    }
+
+    /// An existing directory whose list will be changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Door::directory`].
+    pub fn administer(&self, path: &VirtualPath) -> Result<Granted, Failure> {
+        if self.export.is_read_only() {
+            return Err(Code::NotAuthorized.into());
+        }
+        self.directory(path, Rights::ADMIN)
+    }
+
+    /// The list that governs a directory, which everybody may read.
+    ///
+    /// # Errors
+    ///
+    /// -2 where no list governs, -3, -14.
+    pub fn effective_acl(&self, path: &VirtualPath) -> Result<Arc<Acl>, Failure> {
+        let located = self.locate(path, Follow::Yes)?;
+        let dir = located.directory()?;
+        refuse_reserved(&located)?;
+        self.export.acls.effective(dir).map_err(unreadable)
+    }
+
+    /// An existing object to change.
+    ///
+    /// # Errors
+    ///
+    /// -2, -3, and the system's.
+    pub fn change(
+        &self,
+        path: &VirtualPath,
+        follow: Follow,
+        needed: Rights,
+    ) -> Result<Granted, Failure> {
+        let located = self.locate(path, follow)?;
+        self.require(located.governing(), needed)?;
+        refuse_reserved(&located)?;
+        located.stat()?;
+        Ok(Granted(located))
+    }
+
+    /// A name to make something under, whether or not something has it.
+    ///
+    /// # Errors
+    ///
+    /// -2, -3 without its directory, -8 for a name that listings could not show.
+    pub fn create(&self, path: &VirtualPath) -> Result<Granted, Failure> {
+        let located = self.locate(path, Follow::No)?;
+        self.require(located.governing(), Rights::WRITE)?;
+        refuse_reserved(&located)?;
+        refuse_unlistable(&located)?;
+        Ok(Granted(located))
+    }
+
+    /// A file to open, with how to open it.
+    ///
+    /// # Errors
+    ///
+    /// As part 3.3 has them.
+    pub fn open(
+        &self,
+        path: &VirtualPath,
+        flags: OpenFlags,
+        mode: u32,
+    ) -> Result<(Granted, Open), Failure> {
+        let located = self.locate(path, Follow::Yes)?;
+        let rights = self.rights(located.governing())?;
+        let changes = flags.write || flags.create || flags.truncate || flags.append;
+        let mut how = Open {
+            read: flags.read,
+            write: flags.write,
+            truncate: flags.truncate,
+            append: flags.append,
+            sync: flags.sync,
+            create: flags.create.then_some(Create {
+                mode,
+                exclusive: flags.exclusive,
+            }),
+        };
+        if located.directory().is_ok() {
+            demand(rights, Rights::LIST)?;
+            refuse_reserved(&located)?;
+            if changes || flags.exclusive {
+                return Err(Code::IsDirectory.into());
+            }
+            return Ok((Granted(located), how));
+        }
+        // A descriptor that can read needs R whatever else it can do (W36).
+        if flags.read {
+            demand(rights, Rights::READ)?;
+        }
+        if changes && !rights.contains(Rights::WRITE) {
+            demand(rights, Rights::PUT)?;
+            let Some(create) = how.create.as_mut() else {
+                return Err(Code::NotAuthorized.into());
+            };
+            if located.exists() {
+                return Err(Code::AlreadyExists.into());
+            }
+            // Whoever takes the name in the meantime keeps it.
+            create.exclusive = true;
+        }
+        if changes {
+            refuse_reserved(&located)?;
+            refuse_unlistable(&located)?;
+        } else {
+            located.stat()?;
+            if located.is_reserved() && !located.is_acl_file() {
+                return Err(Code::NotAuthorized.into());
+            }
+        }
+        Ok((Granted(located), how))
+    }
+
+    /// A name to put a whole file under, and whether it may replace one.
+    ///
+    /// # Errors
+    ///
+    /// As part 3.4 has them.
+    pub fn put(&self, path: &VirtualPath) -> Result<(Granted, Replace), Failure> {
+        let located = self.locate(path, Follow::Yes)?;
+        let rights = self.rights(located.governing())?;
+        let to_replace = if located.is_acl_file() {
+            Rights::ADMIN
+        } else {
+            Rights::WRITE
+        };
+        let replace = if rights.contains(to_replace) && !self.export.is_read_only() {
+            Replace::Yes
+        } else {
+            demand(rights, Rights::PUT)?;
+            if located.exists() {
+                return Err(Code::AlreadyExists.into());
+            }
+            // P makes files, not lists.
+            refuse_reserved(&located)?;
+            Replace::No
+        };
+        if located.is_reserved() && !located.is_acl_file() {
+            return Err(Code::NotAuthorized.into());
+        }
+        refuse_unlistable(&located)?;
+        Ok((Granted(located), replace))
+    }
+
+    /// A name for a new directory, and the list that it will have (part 6.5).
+    ///
+    /// # Errors
+    ///
+    /// As part 3.6 has them.
+    pub fn mkdir(&self, path: &VirtualPath) -> Result<(Granted, Acl), Failure> {
+        let located = match self.export.root.locate(path, Follow::No) {
+            Ok(located) => located,
+            // There is no list where there is no directory.
+            Err(Miss::NoParent(_)) if !self.export.acls.has_default() => {
+                return Err(Code::NotAuthorized.into());
+            }
+            Err(miss) => return Err(self.missing(miss)),
+        };
+        if located.directory().is_ok() {
+            return Err(Code::AlreadyExists.into());
+        }
+        let holder = located.holder();
+        let rights = self.rights(holder)?;
+        let acl = if rights.contains(Rights::RESERVE) {
+            Acl::new(vec![Entry {
+                subject: self.subject.as_str().as_bytes().to_vec(),
+                rights: rights.for_reserved_directory(),
+            }])
+        } else {
+            demand(rights, Rights::WRITE)?;
+            Acl::clone(&*self.export.acls.effective(holder).map_err(unreadable)?)
+        };
+        refuse_reserved(&located)?;
+        refuse_unlistable(&located)?;
+        Ok((Granted(located), acl))
+    }
+
+    /// An object to remove, or the absence of one.
+    ///
+    /// # Errors
+    ///
+    /// -2, -3 without its directory.
+    pub fn delete(&self, path: &VirtualPath) -> Result<Granted, Failure> {
+        let located = self.locate(path, Follow::No)?;
+        let located = match self.require(located.holder(), Rights::DELETE) {
+            Ok(()) => located,
+            Err(failure) if located.directory().is_ok() => return Err(failure),
+            // D on the directory above the holder is enough for files, as in the reference: it
+            // could remove the holder with all that is in it anyway.
+            Err(failure) => self.with_above(path, Rights::DELETE).ok_or(failure)?,
+        };
+        refuse_reserved(&located)?;
+        Ok(Granted(located))
+    }
+
+    /// An existing object to rename away.
+    ///
+    /// # Errors
+    ///
+    /// -2, -3, -10 for the root.
+    pub fn take(&self, path: &VirtualPath) -> Result<Granted, Failure> {
+        let located = self.locate(path, Follow::No)?;
+        if located.is_root() {
+            return Err(Code::Busy.into());
+        }
+        let rights = self.rights(located.governing())?;
+        demand(rights, Rights::READ)?;
+        let located = if rights.contains(Rights::DELETE) {
+            located
+        } else if located.directory().is_ok() {
+            self.require(located.holder(), Rights::DELETE)?;
+            located
+        } else {
+            let again = self
+                .with_above(path, Rights::DELETE)
+                .ok_or(Failure::Code(Code::NotAuthorized))?;
+            self.require(again.governing(), Rights::READ)?;
+            again
+        };
+        refuse_reserved(&located)?;
+        located.stat()?;
+        Ok(Granted(located))
+    }
+
+    /// Locates a non-directory once more, and grants it if the subject has the right in the
+    /// directory above the one that holds it.
+    fn with_above(&self, path: &VirtualPath, needed: Rights) -> Option<Located> {
+        let located = self.export.root.locate_with_above(path, Follow::No).ok()?;
+        let above = located.above()?;
+        self.require(above, needed).ok()?;
+        located.directory().is_err().then_some(located)
+    }
+
+    fn locate(&self, path: &VirtualPath, follow: Follow) -> Result<Located, Failure> {
+        let found = self.export.root.locate(path, follow);
+        found.map_err(|miss| self.missing(miss))
+    }
+
+    /// Without its directory a file "does not exist", unless a default list governs: then the
+    /// system's own error is told (part 3.1).
+    fn missing(&self, miss: Miss) -> Failure {
+        match miss {
+            Miss::NoParent(_) if !self.export.acls.has_default() => Code::DoesntExist.into(),
+            // The tree changed faster than it could be looked at; nothing was done.
+            Miss::Failed(Errno::AGAIN) => Code::TryAgain.into(),
+            miss => miss.errno().into(),
+        }
+    }
+
+    fn require(&self, dir: &Dir, needed: Rights) -> Result<(), Failure> {
+        demand(self.rights(dir)?, needed)
+    }
+
+    fn rights(&self, dir: &Dir) -> Result<Rights, Failure> {
+        self.export.rights(dir, self.subject).map_err(unreadable)
+    }
+}
+
+/// A list that cannot be read grants nothing (part 3.1); but a lack of descriptors or memory is
+/// told as such (W31).
+fn unreadable(errno: Errno) -> Failure {
+    match errno {
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => errno.into(),
+        _ => Code::NotAuthorized.into(),
+    }
+}
+
+fn demand(rights: Rights, needed: Rights) -> Result<(), Failure> {
+    if rights.contains(needed) {
+        Ok(())
+    } else {
+        Err(Code::NotAuthorized.into())
+    }
+}
+
+/// The server's own names are not for clients (part 5; W1, W3, W5, W7).
+fn refuse_reserved(located: &Located) -> Result<(), Failure> {
+    if located.is_reserved() {
+        Err(Code::NotAuthorized.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// A name with an LF would break the listings it stands in (W12).
+fn refuse_unlistable(located: &Located) -> Result<(), Failure> {
+    if memchr::memchr(b'\n', located.name()).is_some() {
+        Err(Code::InvalidRequest.into())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! Requests to handlers: the whole list of verbs, each with the rights it needs and what it does.
+
+use md5::Md5;
+use sha1::Sha1;
+use sha2::Sha256;
+
+use chirp_proto::acl::Rights;
+use chirp_proto::request::HashAlgorithm;
+use chirp_proto::{Code, Request};
+
+use crate::authorize::Failure;
+use crate::export::Export;
+use crate::handlers::body::Refused;
+use crate::handlers::{acl, body, digest, dir, file, identity, metadata, name};
+use crate::outcome::Outcome;
+use crate::session::Session;
+use crate::vfs::Follow;
+
+/// How often a request is begun anew because its object was replaced between check and use.
+const RACES_MAX: usize = 64;
+
+/// Carries out a request, or says what the connection has to do for it.
+///
+/// The verbs of the exec extension are not for here: where it is on, the connection answers them.
+#[must_use]
+pub fn dispatch(export: &Export, session: &mut Session, request: &Request) -> Outcome {
+    for _ in 0..RACES_MAX {
+        match attempt(export, session, request) {
+            Ok(outcome) => return outcome,
+            Err(Failure::Stale) => {}
+            Err(Failure::Code(code)) => return refuse(request, code),
+        }
+    }
+    refuse(request, Code::TryAgain)
+}
+
+/// A refused request's body is on its way nevertheless: it is taken and dropped.
+fn refuse(request: &Request, code: Code) -> Outcome {
+    match request.body_length() {
+        0 => Outcome::Failed(code),
+        length => Outcome::Receive {
+            length,
+            sink: Box::new(Refused(code)),
+        },
+    }
+}
+
+fn attempt(
+    export: &Export,
+    session: &mut Session,
+    request: &Request,
+) -> Result<Outcome, Failure> {
+    use Follow::{No, Yes};
+    let (subject, descriptors) = session.parts_mut();
+    let door = export.door(subject);
+    match request {
+        Request::Whoami { limit } => Ok(identity::whoami(subject, *limit)),
+        Request::Debug { flag: _ } => identity::debug(export.is_superuser(subject)),
+
+        Request::Open { path, flags, mode } => {
+            file::open(door, descriptors, path, *flags, *mode)
+        }
+        Request::Close { fd } => file::close(descriptors, *fd),
+        Request::Pread { fd, length, offset } => {
+            file::pread(descriptors.file(*fd)?, *length, *offset)
+        }
+        Request::Sread { fd, stride } => file::sread(descriptors.file(*fd)?, *stride),
+        Request::Pwrite { fd, length, offset } => {
+            file::pwrite(descriptors.file(*fd)?, *length, *offset)
+        }
+        Request::Swrite { fd, stride } => file::swrite(descriptors.file(*fd)?, *stride),
+        Request::Fstat { fd } => file::fstat(descriptors.file(*fd)?),
+        Request::Fstatfs { fd } => file::fstatfs(descriptors.file(*fd)?),
+        Request::Fsync { fd } => Ok(file::fsync(descriptors.file(*fd)?)),
+        Request::Ftruncate { fd, length } => {
+            file::ftruncate(descriptors.file(*fd)?, *length)
+        }
+        Request::Fchmod { fd, mode } => {
+            file::fchmod(descriptors.file(*fd)?, *mode, export.is_read_only())
+        }
+        Request::Fchown { fd, uid: _, gid: _ } => {
+            file::fchown(descriptors.file(*fd)?)
+        }
+
+        Request::Getfile { path } => body::getfile(&door.look(path, Yes, Rights::READ)?),
+        Request::Putfile { path, mode, length } => {
+            let (target, replace) = door.put(path)?;
+            body::putfile(export, &target, replace, *mode, *length)
+        }
+
+        Request::Getdir { path } => dir::listing(&door.directory(path, Rights::LIST)?, false),
+        Request::Getlongdir { path } => dir::listing(&door.directory(path, Rights::LIST)?, true),
+        // The mode is always 0700 (part 3.6).
+        Request::Mkdir { path, mode: _ } => {
+            let (target, acl) = door.mkdir(path)?;
+            name::mkdir(export, &target, &acl)
+        }
+        Request::Rmdir { path } => name::rmdir(export, &door.delete(path)?),
+        Request::Rmall { path } => name::rmall(&door.delete(path)?),
+        Request::Unlink { path } => name::unlink(&door.delete(path)?),
+        Request::Rename { from, to } => {
+            name::rename(export, &door.take(from)?, &door.create(to)?)
+        }
+        Request::Link { from, to } => {
+            let source = door.change(from, No, Rights::READ.union(Rights::WRITE))?;
+            name::link(&source, &door.create(to)?)
+        }
+        Request::Symlink { target, path } => name::symlink(&door.create(path)?, target),
+        Request::Readlink { path, limit } => {
+            name::readlink(&door.look(path, No, Rights::READ)?, *limit)
+        }
+        Request::Localpath { path } => {
+            Ok(name::localpath(&door.look(path, Yes, Rights::LIST)?, path))
+        }
+
+        Request::Stat { path } => metadata::stat(&door.look(path, Yes, Rights::LIST)?),
+        Request::Lstat { path } => metadata::stat(&door.look(path, No, Rights::LIST)?),
+        Request::Statfs { path } => metadata::statfs(&door.look(path, Yes, Rights::LIST)?),
+        Request::Access { path, mode } => metadata::access(&door.access(path, *mode)?, *mode),
+        Request::Chmod { path, mode } => {
+            metadata::chmod(&door.change(path, Yes, Rights::WRITE)?, *mode)
+        }
+        Request::Chown { path, uid: _, gid: _ } | Request::Lchown { path, uid: _, gid: _ } => {
+            metadata::chown(&door.change(path, Yes, Rights::WRITE)?)
+        }
+        Request::Truncate { path, length } => {
+            metadata::truncate(&door.change(path, Yes, Rights::WRITE)?, *length)
+        }
+        Request::Utime { path, atime, mtime } => {
+            metadata::utime(&door.change(path, Yes, Rights::WRITE)?, *atime, *mtime)
+        }
+        Request::Hash { algorithm, path } => {
+            let source = door.look(path, Yes, Rights::READ)?;
+            match algorithm {
+                HashAlgorithm::Md5 => digest::digest::<Md5>(&source),
+                HashAlgorithm::Sha1 => digest::digest::<Sha1>(&source),
+            }
+        }
+        Request::Sha256 { path } => {
+            digest::digest::<Sha256>(&door.look(path, Yes, Rights::READ)?)
+        }
+
+        Request::Getacl { path } => acl::getacl(door, path),
+        Request::Setacl {
+            path,
+            subject,
+            rights,
+        } => acl::setacl(export, &door.administer(path)?, subject, rights),
+        Request::Resetacl { path, rights } => {
+            acl::resetacl(export, &door.administer(path)?, subject, rights)
+        }
+
+        // Local storage keeps one copy, and there are no allocations and no jobs: the reference
+        // without -Q and --jobs answers the same.
+        Request::Setrep { .. }
+        | Request::Lsalloc { .. }
+        | Request::Mkalloc { .. }
+        | Request::JobCreate { .. }
+        | Request::JobCommit { .. }
+        | Request::JobKill { .. }
+        | Request::JobReap { .. }
+        | Request::JobStatus { .. }
+        | Request::JobWait { .. } => Err(Code::InvalidRequest.into()),
+
+        Request::Whoareyou { .. }
+        | Request::Fgetxattr { .. }
+        | Request::Flistxattr { .. }
+        | Request::Fsetxattr { .. }
+        | Request::Fremovexattr { .. }
+        | Request::Getstream { .. }
+        | Request::Putstream { .. }
+        | Request::Getxattr { .. }
+        | Request::Lgetxattr { .. }
+        | Request::Listxattr { .. }
+        | Request::Llistxattr { .. }
+        | Request::Setxattr { .. }
+        | Request::Lsetxattr { .. }
+        | Request::Removexattr { .. }
+        | Request::Lremovexattr { .. }
+        | Request::Audit { .. }
+        | Request::Search { .. }
+        | Request::Thirdput { .. }
+        | Request::TicketRegister { .. }
+        | Request::TicketModify { .. }
+        | Request::TicketDelete { .. }
+        | Request::TicketGet { .. }
+        | Request::TicketList { .. } => Err(Code::NotSupported.into()),
+
+        Request::Features
+        | Request::Exec { .. }
+        | Request::ExecAttach { .. }
+        | Request::ExecStatus { .. }
+        | Request::ExecWait { .. }
+        | Request::ExecSignal { .. }
+        | Request::ExecList
+        | Request::ExecRemove { .. }
+        | Request::ExecOutput { .. } => Err(Code::NotSupported.into()),
+    }
+}

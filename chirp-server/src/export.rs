@@ -1,0 +1,123 @@
+//! The exported tree together with what governs it: rights files, the superuser, `-R`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use chirp_proto::Subject;
+use chirp_proto::acl::Rights;
+
+use crate::acl::{self, Acls};
+use crate::authorize::Door;
+use crate::vfs::journal::JournalError;
+use crate::vfs::{Dir, Journal, Root};
+
+/// The exported tree, shared by all connections. Files are reached through [`Export::door`] only.
+#[derive(Debug)]
+pub struct Export {
+    pub(crate) root: Root,
+    pub(crate) acls: Acls,
+    pub(crate) journal: Arc<Journal>,
+    superuser: Option<String>,
+    read_only: bool,
+}
+
+/// What governs the tree besides its rights files.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// `-A`: the list of directories that have none.
+    pub default_acl: Option<PathBuf>,
+    /// `-P`: the subject that may always list and administer.
+    pub superuser: Option<String>,
+    /// `-R`: nobody changes anything.
+    pub read_only: bool,
+}
+
+/// Why a tree cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The directory cannot be opened.
+    #[error("cannot open the directory to export, {}", .0.display())]
+    Root(PathBuf, #[source] Errno),
+    /// The file of `-A` cannot be read.
+    #[error("cannot use the default access control list {} (-A)", .0.display())]
+    DefaultAcl(PathBuf, #[source] Errno),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Export {
+    /// Opens the tree at `root`. What the server before left unfinished, by the journal in the
+    /// directory `transient` that belongs to this server alone, is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError`].
+    pub fn open(root: &Path, transient: &Path, policy: Policy) -> Result<Self, ExportError> {
+        if let Some(path) = &policy.default_acl {
+            acl::check_default(path)
+                .map_err(|errno| ExportError::DefaultAcl(path.clone(), errno))?;
+        }
+        let handle =
+            Root::open(root).map_err(|errno| ExportError::Root(root.to_owned(), errno))?;
+        let (journal, unfinished) = Journal::open(transient, &handle)?;
+        if unfinished > 0 {
+            tracing::info!(unfinished, "removed what a server before this one left unfinished");
+        }
+        Ok(Self {
+            root: handle,
+            acls: Acls::new(policy.default_acl),
+            journal: Arc::new(journal),
+            superuser: policy.superuser,
+            read_only: policy.read_only,
+        })
+    }
+
+    /// Writes the first access control list of a tree that has none and no default, one
+    /// `SUBJECT RIGHTS` a line. Returns whether it did; a list that is there is never touched.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn initialise_acl(&self, text: &[u8]) -> Result<bool, Errno> {
+        self.acls.initialise(self.root.dir(), text)
+    }
+
+    /// Returns the way to the files for one subject.
+    #[must_use]
+    pub const fn door<'a>(&'a self, subject: &'a Subject) -> Door<'a> {
+        Door::new(self, subject)
+    }
+
+    /// Reports whether the subject is the superuser.
+    #[must_use]
+    pub fn is_superuser(&self, subject: &Subject) -> bool {
+        self.superuser.as_deref() == Some(subject.as_str())
+    }
+
+    /// Reports whether nobody may change anything.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Returns what a subject may do in a directory.
+    ///
+    /// # Errors
+    ///
+    /// `NOENT` where no list governs, or the system's.
+    pub(crate) fn rights(&self, dir: &Dir, subject: &Subject) -> Result<Rights, Errno> {
+        let acl = self.acls.effective(dir)?;
+        let mut rights = acl.rights_of(subject.as_str());
+        if self.read_only {
+            rights = rights.intersection(Rights::READ.union(Rights::LIST));
+        }
+        // Implied even with -R, where requests that change a list are refused for everybody.
+        if self.is_superuser(subject) {
+            rights = rights.union(Rights::LIST).union(Rights::ADMIN);
+        }
+        Ok(rights)
+    }
+}

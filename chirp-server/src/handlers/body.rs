@@ -1,0 +1,79 @@
+//! `getfile`, `putfile` (part 3.4), and the sinks of all verbs that bring a body.
+
+use chirp_proto::Code;
+
+use crate::authorize::{Failure, Granted};
+use crate::export::Export;
+use crate::outcome::{Outcome, Receiver};
+use crate::vfs::stride::Scatter;
+use crate::vfs::temporary::Replace;
+use crate::vfs::{Open, Upload};
+
+/// Sends a whole file, as long as it is now.
+pub(crate) fn getfile(source: &Granted) -> Result<Outcome, Failure> {
+    let file = source.open(Open {
+        read: true,
+        ..Open::default()
+    })?;
+    let length = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+    Ok(Outcome::SendFile {
+        file,
+        offset: 0,
+        length,
+    })
+}
+
+/// Receives a whole file, which replaces the old one when it is complete.
+pub(crate) fn putfile(
+    export: &Export,
+    target: &Granted,
+    replace: Replace,
+    mode: u32,
+    length: u64,
+) -> Result<Outcome, Failure> {
+    let upload = Upload::begin(target, mode, replace, &export.journal)?;
+    Ok(Outcome::ReceiveAfterGo {
+        length,
+        sink: Box::new(upload),
+    })
+}
+
+impl Receiver for Upload {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Code> {
+        self.write(bytes).map_err(code)
+    }
+
+    fn finish(self: Box<Self>) -> Result<u64, Code> {
+        let written = self.written();
+        self.commit().map_err(code)?;
+        Ok(written)
+    }
+}
+
+impl Receiver for Scatter {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Code> {
+        self.write(bytes).map_err(code)
+    }
+
+    fn finish(self: Box<Self>) -> Result<u64, Code> {
+        Ok(self.done())
+    }
+}
+
+/// The sink of a refused body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(pub(crate) Code);
+
+impl Receiver for Refused {
+    fn take(&mut self, _: &[u8]) -> Result<(), Code> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<u64, Code> {
+        Err(self.0)
+    }
+}
+
+fn code(errno: rustix::io::Errno) -> Code {
+    Code::from_errno(errno.raw_os_error())
+}

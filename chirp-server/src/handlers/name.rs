@@ -1,0 +1,102 @@
+//! `mkdir`, `rmdir`, `rmall`, `unlink`, `rename`, `link`, `symlink`, `readlink`, `localpath`
+//! (part 3.6).
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use chirp_proto::acl::Acl;
+use chirp_proto::{Code, VirtualPath};
+
+use crate::acl;
+use crate::authorize::{Failure, Granted};
+use crate::export::Export;
+use crate::outcome::Outcome;
+use crate::vfs::temporary::{Replace, Temporary};
+use crate::vfs::tree;
+
+/// Makes a directory that has its access control list from the moment it can be seen.
+pub(crate) fn mkdir(export: &Export, target: &Granted, acl: &Acl) -> Result<Outcome, Failure> {
+    if target.exists() {
+        target.stat()?;
+        return Err(Code::AlreadyExists.into());
+    }
+    let temporary = Temporary::new(&export.journal, target.holder(), target.holder_path())?;
+    rustix::fs::mkdirat(target.holder(), temporary.name(), Mode::RWXU)?;
+    acl::write_first(&temporary.open_directory()?, acl)?;
+    temporary.install(target.name(), Replace::No)?;
+    Ok(Outcome::Number(0))
+}
+
+/// Removes a directory in which clients see nothing.
+pub(crate) fn rmdir(export: &Export, target: &Granted) -> Result<Outcome, Failure> {
+    let dir = target.directory()?;
+    // No change of the list may come between its removal and that of the directory.
+    export.acls.locked(dir, || tree::remove_visibly_empty(target, &export.journal))?;
+    Ok(Outcome::Number(0))
+}
+
+/// Removes a file, a link, or a directory with all that is in it.
+pub(crate) fn rmall(target: &Granted) -> Result<Outcome, Failure> {
+    let Ok(_) = target.directory() else {
+        target.stat()?;
+        target.unlink()?;
+        return Ok(Outcome::Number(0));
+    };
+    if target.is_root() {
+        return Err(Code::Busy.into());
+    }
+    let (holder, name) = (target.holder().clone(), target.name().to_vec());
+    Ok(Outcome::Blocking(Box::new(move || {
+        match tree::remove(&holder, &name) {
+            Ok(()) => Outcome::Number(0),
+            Err(errno) => Outcome::Failed(Code::from_errno(errno.raw_os_error())),
+        }
+    })))
+}
+
+/// Removes a file or a link.
+pub(crate) fn unlink(target: &Granted) -> Result<Outcome, Failure> {
+    target.stat()?;
+    target.unlink()?;
+    Ok(Outcome::Number(0))
+}
+
+/// Moves an object. Uploads below a moved directory stay on record.
+pub(crate) fn rename(export: &Export, from: &Granted, to: &Granted) -> Result<Outcome, Failure> {
+    if to.is_root() {
+        return Err(Code::Busy.into());
+    }
+    if from.directory().is_ok() {
+        export.journal.moving(from.path(), to.path())?;
+    }
+    from.rename(to)?;
+    Ok(Outcome::Number(0))
+}
+
+/// Gives a file a second name.
+pub(crate) fn link(from: &Granted, to: &Granted) -> Result<Outcome, Failure> {
+    from.link(to)?;
+    Ok(Outcome::Number(0))
+}
+
+/// Makes a link; its text is stored as it came.
+pub(crate) fn symlink(target: &Granted, text: &[u8]) -> Result<Outcome, Failure> {
+    target.symlink(text)?;
+    Ok(Outcome::Number(0))
+}
+
+/// The text of a link, as much of it as the client wants.
+pub(crate) fn readlink(link: &Granted, limit: u64) -> Result<Outcome, Failure> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if limit == 0 {
+        return Err(Errno::INVAL.into());
+    }
+    let mut text = link.readlink()?;
+    text.truncate(limit);
+    Ok(Outcome::Counted(text))
+}
+
+/// The normalised virtual path. No host path is told to anybody.
+pub(crate) fn localpath(_existing: &Granted, path: &VirtualPath) -> Outcome {
+    Outcome::Counted(path.as_bytes().to_vec())
+}

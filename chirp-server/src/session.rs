@@ -1,0 +1,128 @@
+//! What one connection holds: who it is, and its descriptors.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use chirp_proto::limits::DESCRIPTORS_MAX;
+use chirp_proto::request::Descriptor;
+use chirp_proto::{Code, Subject};
+
+/// The state of a logged-in connection. It ends with the connection, and its files are closed.
+#[derive(Debug)]
+pub struct Session {
+    subject: Subject,
+    descriptors: Descriptors,
+}
+
+impl Session {
+    /// Starts the session of a subject.
+    #[must_use]
+    pub fn new(subject: Subject) -> Self {
+        Self {
+            subject,
+            descriptors: Descriptors::default(),
+        }
+    }
+
+    /// Returns who this is.
+    #[must_use]
+    pub const fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Returns the open files.
+    #[must_use]
+    pub const fn descriptors(&self) -> &Descriptors {
+        &self.descriptors
+    }
+
+    /// Returns who this is, and the open files to open and close some.
+    pub const fn parts_mut(&mut self) -> (&Subject, &mut Descriptors) {
+        (&self.subject, &mut self.descriptors)
+    }
+}
+
+/// The open files of a connection, numbered from 0.
+#[derive(Debug, Default)]
+pub struct Descriptors {
+    slots: Vec<Option<Arc<File>>>,
+}
+
+impl Descriptors {
+    /// Gives a file the lowest free number.
+    ///
+    /// # Errors
+    ///
+    /// -9 when [`DESCRIPTORS_MAX`] files are open.
+    pub fn insert(&mut self, file: File) -> Result<Descriptor, Code> {
+        let free = self.slots.iter().position(Option::is_none);
+        let number = free.unwrap_or(self.slots.len());
+        if number >= DESCRIPTORS_MAX {
+            return Err(Code::TooManyOpen);
+        }
+        let file = Some(Arc::new(file));
+        match self.slots.get_mut(number) {
+            Some(slot) => *slot = file,
+            None => self.slots.push(file),
+        }
+        Descriptor::try_from(number).map_err(|_| Code::TooManyOpen)
+    }
+
+    /// Returns an open file.
+    ///
+    /// # Errors
+    ///
+    /// -12.
+    pub fn file(&self, number: Descriptor) -> Result<&Arc<File>, Code> {
+        let slot = usize::try_from(number).ok().and_then(|at| self.slots.get(at));
+        slot.and_then(Option::as_ref).ok_or(Code::BadDescriptor)
+    }
+
+    /// Closes a file.
+    ///
+    /// # Errors
+    ///
+    /// -12.
+    pub fn close(&mut self, number: Descriptor) -> Result<(), Code> {
+        let slot = usize::try_from(number).ok().and_then(|at| self.slots.get_mut(at));
+        slot.and_then(Option::take).map(drop).ok_or(Code::BadDescriptor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chirp_proto::Method;
+
+    use super::*;
+
+    fn file() -> File {
+        File::open("/dev/null").unwrap()
+    }
+
+    #[test]
+    fn the_lowest_free_number_is_given() {
+        let mut descriptors = Descriptors::default();
+        for expected in 0..3 {
+            assert_eq!(descriptors.insert(file()), Ok(expected));
+        }
+        assert_eq!(descriptors.close(1), Ok(()));
+        assert_eq!(descriptors.close(1), Err(Code::BadDescriptor));
+        assert!(descriptors.file(1).is_err());
+        assert_eq!(descriptors.insert(file()), Ok(1));
+        assert_eq!(descriptors.insert(file()), Ok(3));
+        assert!(descriptors.file(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut session = Session::new(Subject::new(Method::Unix, b"alice"));
+        let shared = file();
+        for expected in 0..DESCRIPTORS_MAX {
+            let number = session.descriptors.insert(shared.try_clone().unwrap());
+            assert_eq!(number, Ok(u32::try_from(expected).unwrap()));
+        }
+        assert_eq!(session.descriptors.insert(file()), Err(Code::TooManyOpen));
+        assert_eq!(session.descriptors.close(512), Ok(()));
+        assert_eq!(session.descriptors.insert(file()), Ok(512));
+    }
+}
