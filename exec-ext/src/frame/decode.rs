@@ -71,10 +71,7 @@ pub fn server_frame(buffer: &mut BytesMut) -> Result<Option<ServerFrame>, FrameE
 /// # Errors
 ///
 /// [`FrameError`] where the bytes are malformed; the buffer is then of no further use.
-pub fn client_frame(
-    buffer: &mut BytesMut,
-    credit: u64,
-) -> Result<Option<ClientFrame>, FrameError> {
+pub fn client_frame(buffer: &mut BytesMut, credit: u64) -> Result<Option<ClientFrame>, FrameError> {
     let Some((header, used)) = header(buffer, HEADER_MAX, client_header)? else {
         return Ok(None);
     };
@@ -174,16 +171,8 @@ fn server_header(line: &[u8]) -> IResult<&[u8], ServerHeader> {
 
 fn position(input: &[u8]) -> IResult<&[u8], Position> {
     let flag = alt((value(false, tag("0")), value(true, tag("1"))));
-    let (rest, (out, _, err, _, stdin, _, eof)) = (
-        number,
-        tag(" "),
-        number,
-        tag(" "),
-        number,
-        tag(" "),
-        flag,
-    )
-        .parse(input)?;
+    let (rest, (out, _, err, _, stdin, _, eof)) =
+        (number, tag(" "), number, tag(" "), number, tag(" "), flag).parse(input)?;
     let position = Position {
         out,
         err,
@@ -218,7 +207,9 @@ enum ClientHeader {
 
 fn client_header(line: &[u8]) -> IResult<&[u8], ClientHeader> {
     let small = || map_res(number, u16::try_from);
-    let signal = map_opt(number, |n| i32::try_from(n).ok().filter(|n| (1..=64).contains(n)));
+    let signal = map_opt(number, |n| {
+        i32::try_from(n).ok().filter(|n| (1..=64).contains(n))
+    });
     let ack = (number, preceded(tag(" "), number));
     let resize = (small(), preceded(tag(" "), small()));
     let whole = |name, frame| value(ClientHeader::Whole(frame), tag(name));

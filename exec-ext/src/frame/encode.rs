@@ -41,11 +41,9 @@ impl ServerFrame {
             Self::Out(payload) | Self::Err(payload) | Self::Usage(payload) | Self::End(payload) => {
                 Some(payload)
             }
-            Self::At(_)
-            | Self::Credit(_)
-            | Self::Alive
-            | Self::Detached
-            | Self::Failure { .. } => None,
+            Self::At(_) | Self::Credit(_) | Self::Alive | Self::Detached | Self::Failure { .. } => {
+                None
+            }
         }
     }
 }

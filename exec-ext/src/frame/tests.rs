@@ -82,7 +82,13 @@ fn what_is_no_frame_is_malformed() {
             bytes.escape_ascii().to_string()
         );
     }
-    for bytes in [&b"at 1 2 3\n"[..], b"at 1 2 3 2\n", b"in 1\nx", b"-8x\n", b"-\n"] {
+    for bytes in [
+        &b"at 1 2 3\n"[..],
+        b"at 1 2 3 2\n",
+        b"in 1\nx",
+        b"-8x\n",
+        b"-\n",
+    ] {
         assert!(matches!(server(bytes), Err(FrameError::Unknown(_))));
     }
 }

@@ -121,7 +121,11 @@ fn output(field: &'static str, value: &Value) -> Result<OutputTo> {
         _ => Err(RequestError::invalid(format!(
             "{field}: must be \"stream\", \"capture\", \"discard\"{} or {{\"file\": path, \
              \"append\": bool}}",
-            if field == "stderr" { ", \"stdout\"" } else { "" }
+            if field == "stderr" {
+                ", \"stdout\""
+            } else {
+                ""
+            }
         ))),
     }
 }
@@ -144,7 +148,9 @@ fn terminal(value: &Value) -> Result<Option<Terminal>> {
         let value = object.get(name).unwrap_or(&Value::Null);
         match u16::try_from(integer(&field, value)?) {
             Ok(size) if size > 0 => Ok(size),
-            _ => Err(RequestError::invalid(format!("{field}: must be 1 to 65535"))),
+            _ => Err(RequestError::invalid(format!(
+                "{field}: must be 1 to 65535"
+            ))),
         }
     };
     Ok(Some(Terminal {

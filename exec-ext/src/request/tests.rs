@@ -33,7 +33,10 @@ fn every_field_is_read() {
             "on_disconnect":"kill","detach":true}"#,
     )
     .unwrap();
-    assert_eq!(request.args, [OsString::from("a"), OsString::from_vec(vec![0xff])]);
+    assert_eq!(
+        request.args,
+        [OsString::from("a"), OsString::from_vec(vec![0xff])]
+    );
     assert_eq!(request.env["K"], "v");
     assert_eq!(request.cmd_id, CmdId::new("wu_42-0"));
     assert_eq!(request.stdin, StdinFrom::File("/in".into()));
@@ -56,12 +59,21 @@ fn what_is_not_in_the_specification_is_refused_by_name() {
     for (body, named) in [
         (r#"{"cmd":"a","cmdd":"b"}"#, "unknown field \"cmdd\""),
         (r#"{"cmd":"a","cmd":"b"}"#, "duplicate field \"cmd\""),
-        (r#"{"cmd":"a","env":{"A":"1","A":"2"}}"#, "duplicate field \"A\""),
-        (r#"{"cmd":"a","limits":{"wall":1}}"#, "unknown field \"limits.wall\""),
+        (
+            r#"{"cmd":"a","env":{"A":"1","A":"2"}}"#,
+            "duplicate field \"A\"",
+        ),
+        (
+            r#"{"cmd":"a","limits":{"wall":1}}"#,
+            "unknown field \"limits.wall\"",
+        ),
         (r#"{"cmd":"a","stdin":{"file":"/a","x":1}}"#, "stdin.x"),
         (r#"{"cmd":"a","stdin":{}}"#, "stdin.file: required"),
         (r#"{"cmd":"a","stdout":"stdout"}"#, "stdout: must"),
-        (r#"{"cmd":"a","stdout":{"file":"/a","append":1}}"#, "stdout.append"),
+        (
+            r#"{"cmd":"a","stdout":{"file":"/a","append":1}}"#,
+            "stdout.append",
+        ),
         (r#"{"cmd":"a","tty":{"rows":0,"cols":1}}"#, "tty.rows"),
         (r#"{"cmd":"a","tty":{"rows":1}}"#, "tty.cols"),
         (r#"{"cmd":7}"#, "cmd: must be a string"),
@@ -108,11 +120,15 @@ fn a_body_above_the_limit_is_too_big() {
 #[test]
 fn the_digest_is_that_of_the_canonical_form() {
     use sha2::{Digest as _, Sha256};
-    let canonical = "{\"args\":[\"\\n\u{e9}\"],\"cmd\":\"a\",\"env\":{\"\u{1F600}\":\"2\",\"\u{fb33}\":\"1\"}}";
+    let canonical =
+        "{\"args\":[\"\\n\u{e9}\"],\"cmd\":\"a\",\"env\":{\"\u{1F600}\":\"2\",\"\u{fb33}\":\"1\"}}";
     let sent = "{ \"env\": {\"\u{fb33}\":\"1\", \"\u{1F600}\":\"2\"},\n\"cmd\":\"\\u0061\",\
                 \"args\":[\"\\u000a\\u00e9\"] }";
     let digest: [u8; 32] = Sha256::digest(canonical.as_bytes()).into();
-    assert_eq!(ExecRequest::parse(sent.as_bytes()).unwrap().digest(), digest);
+    assert_eq!(
+        ExecRequest::parse(sent.as_bytes()).unwrap().digest(),
+        digest
+    );
     let explicit = ExecRequest::parse(br#"{"cmd":"a","detach":false}"#).unwrap();
     assert_ne!(explicit.digest(), ExecRequest::new("a").digest());
 }

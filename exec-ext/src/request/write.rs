@@ -42,14 +42,16 @@ pub(super) fn value(request: &ExecRequest) -> Value {
             OutputTo::Capture => put(name, json!("capture")),
             OutputTo::Discard => put(name, json!("discard")),
             OutputTo::Stdout => put(name, json!("stdout")),
-            OutputTo::File { path, append } => put(
-                name,
-                json!({ "file": string(path), "append": append }),
-            ),
+            OutputTo::File { path, append } => {
+                put(name, json!({ "file": string(path), "append": append }))
+            }
         }
     }
     if let Some(terminal) = request.tty {
-        put("tty", json!({ "rows": terminal.rows, "cols": terminal.cols }));
+        put(
+            "tty",
+            json!({ "rows": terminal.rows, "cols": terminal.cols }),
+        );
     }
     let limits = request.limits.fields();
     let limits: Map<_, _> = limits

@@ -1,0 +1,475 @@
+//! One execution: what others may ask of it, apart from any connection.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rustix::process::Pid;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::budget::Budget;
+use super::config::ExecutionsConfig;
+use super::stdin::{InputAfterEof, Stdin};
+use super::sys;
+use super::window::Window;
+use crate::frame::Position;
+use crate::request::{Digest, OnDisconnect, OutputTo, Received, StdinFrom};
+use crate::status::{Results, State, Status};
+
+/// An execution of the table, running or ended.
+#[derive(Debug)]
+pub struct Execution {
+    id: u64,
+    cmd_id: String,
+    subject: String,
+    digest: Digest,
+    shown: Value,
+    on_disconnect: OnDisconnect,
+    started: SystemTime,
+    /// Whether an output goes to clients: only then can it be missed by nobody being attached.
+    streamed: bool,
+    pub(super) out: Window,
+    pub(super) err: Window,
+    pub(super) stdin: Stdin,
+    /// Told when there may be something new for the attached client.
+    activity: Arc<Notify>,
+    /// Told when the supervisor has something to look at.
+    pub(super) attention: Notify,
+    control: Mutex<Control>,
+    ended: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    /// The program, while it may be signalled.
+    leader: Option<Pid>,
+    /// Counts attachments; the current client has the latest number.
+    epoch: u64,
+    attached: bool,
+    /// Since when nobody has been attached.
+    unattended: Option<Instant>,
+    stop: Option<Stop>,
+    end: Option<End>,
+    /// Whether somebody has learnt of the end and had all output.
+    fetched: bool,
+}
+
+/// Why an execution is being ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The wall time is over.
+    Wall,
+    /// Nobody was attached for too long.
+    Orphan,
+    /// The server stops.
+    Shutdown,
+    /// The connection was lost and the request said so.
+    Disconnect,
+}
+
+impl Stop {
+    /// Returns the limit's name for the results.
+    pub(super) fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::Wall => Some("wall_s"),
+            Self::Orphan => Some("orphan_s"),
+            Self::Shutdown => Some("shutdown"),
+            Self::Disconnect => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct End {
+    at: SystemTime,
+    results: Results,
+}
+
+/// Which of the two output streams is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Channel {
+    Out,
+    Err,
+}
+
+impl Execution {
+    /// Makes the record of an execution that is about to be supervised.
+    pub(super) fn new(
+        id: u64,
+        cmd_id: String,
+        subject: &str,
+        request: &Received,
+        config: &ExecutionsConfig,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        let activity = Arc::new(Notify::new());
+        let window = |streamed| {
+            let (budget, activity) = (Arc::clone(budget), Arc::clone(&activity));
+            Window::new(config.window_bytes, subject, budget, activity, streamed)
+        };
+        let out_streamed = request.stdout == OutputTo::Stream;
+        let err_streamed = request.stderr == OutputTo::Stream;
+        let stdin_streamed = request.stdin == StdinFrom::Stream;
+        Self {
+            id,
+            cmd_id,
+            subject: subject.to_owned(),
+            digest: request.digest(),
+            shown: request.shown().clone(),
+            on_disconnect: request.on_disconnect,
+            started: SystemTime::now(),
+            streamed: out_streamed || err_streamed,
+            out: window(out_streamed),
+            err: window(err_streamed),
+            stdin: Stdin::new(config.stdin_bytes, Arc::clone(&activity), stdin_streamed),
+            activity,
+            attention: Notify::new(),
+            control: Mutex::default(),
+            ended: watch::Sender::new(false),
+        }
+    }
+
+    /// Returns the server's number for it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Returns the caller's id for it, or the one the server chose.
+    #[must_use]
+    pub fn cmd_id(&self) -> &str {
+        &self.cmd_id
+    }
+
+    /// Returns who started it.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Returns the digest of the request.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Says whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Returns the whole status.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut status = self.status_brief();
+        status.request = Some(self.shown.clone());
+        let nothing_left = status.out_from == status.out_to && status.err_from == status.err_to;
+        if status.results.is_some() && nothing_left {
+            self.lock().fetched = true;
+        }
+        status
+    }
+
+    /// Returns the status for a list: without the request.
+    #[must_use]
+    pub fn status_brief(&self) -> Status {
+        let control = self.lock();
+        let (out, err) = (self.out.range(), self.err.range());
+        let (stdin_received, stdin_eof) = self.stdin.position();
+        let end = control.end.as_ref();
+        let pid = control
+            .leader
+            .map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        Status {
+            id: self.id,
+            cmd_id: self.cmd_id.clone(),
+            subject: self.subject.clone(),
+            state: if end.is_some() {
+                State::Ended
+            } else {
+                State::Running
+            },
+            started: seconds(self.started),
+            ended: end.map(|end| seconds(end.at)),
+            pid,
+            stdin_received,
+            stdin_eof,
+            attached: control.attached,
+            out_from: out.from,
+            out_to: out.to,
+            err_from: err.from,
+            err_to: err.to,
+            request: None,
+            results: end.map(|end| end.results.clone()),
+        }
+    }
+
+    /// Returns the status once the execution has ended or `timeout` is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling changes nothing.
+    pub async fn wait(&self, timeout: Duration) -> Status {
+        let mut ended = self.ended.subscribe();
+        // An error would mean that the sender is gone, which `self` owns.
+        let _ = tokio::time::timeout(timeout, ended.wait_for(|&ended| ended)).await;
+        self.status()
+    }
+
+    /// Sends a signal, 1 to 64, to the program's process group. After its end this does nothing.
+    pub fn signal(&self, number: i32) {
+        if !(1..=64).contains(&number) {
+            return;
+        }
+        // Under the lock: the supervisor reaps the leader only after taking it out from there, so
+        // its id cannot have been given to somebody else.
+        let control = self.lock();
+        if let Some(leader) = control.leader {
+            let _ = sys::signal_group(leader, number);
+        }
+    }
+
+    /// Attaches a new client and silences the former one.
+    pub(super) fn attach(self: &Arc<Self>) -> AttachTicket {
+        let mut control = self.lock();
+        control.epoch += 1;
+        control.attached = true;
+        control.unattended = None;
+        let epoch = control.epoch;
+        self.stdin.restart_credit();
+        let (stdin, eof) = self.stdin.position();
+        let position = Position {
+            out: self.out.range().from,
+            err: self.err.range().from,
+            stdin,
+            eof,
+        };
+        drop(control);
+        self.activity.notify_waiters();
+        self.attention.notify_one();
+        AttachTicket {
+            execution: Arc::clone(self),
+            epoch,
+            position,
+            settled: false,
+        }
+    }
+
+    /// Waits for news of the streams or the end; to be asked for before the state is looked at.
+    pub(super) fn news(&self) -> tokio::sync::futures::Notified<'_> {
+        self.activity.notified()
+    }
+
+    /// Notes that nobody is attached from the start.
+    pub(super) fn leave_unattended(&self) {
+        self.lock().unattended = Some(Instant::now());
+    }
+
+    /// Notes the running program.
+    pub(super) fn set_leader(&self, pid: Pid) {
+        self.lock().leader = Some(pid);
+    }
+
+    /// Takes the program out of reach of signals, before it is reaped.
+    pub(super) fn take_leader(&self) -> Option<Pid> {
+        self.lock().leader.take()
+    }
+
+    /// Asks the supervisor to end the execution. The first reason stays.
+    pub(super) fn stop(&self, reason: Stop) {
+        let mut control = self.lock();
+        if control.end.is_none() {
+            control.stop.get_or_insert(reason);
+        }
+        drop(control);
+        self.attention.notify_one();
+    }
+
+    /// Returns why the execution is to be ended, if it is.
+    pub(super) fn stopping(&self) -> Option<Stop> {
+        self.lock().stop
+    }
+
+    /// Returns since when nobody has been attached to a streamed output.
+    pub(super) fn orphaned_since(&self) -> Option<Instant> {
+        let control = self.lock();
+        control
+            .unattended
+            .filter(|_| self.streamed && !control.attached)
+    }
+
+    /// Records the end.
+    pub(super) fn finish(&self, results: Results) {
+        let mut control = self.lock();
+        control.end = Some(End {
+            at: SystemTime::now(),
+            results,
+        });
+        drop(control);
+        self.ended.send_replace(true);
+        self.activity.notify_waiters();
+    }
+
+    /// Returns how long ago it ended and whether its end was fetched; None while it runs.
+    pub(super) fn rest(&self) -> Option<(Duration, bool)> {
+        let control = self.lock();
+        let end = control.end.as_ref()?;
+        let age = end.at.elapsed().unwrap_or_default();
+        Some((age, control.fetched && !control.attached))
+    }
+
+    /// Returns the request's choice for a lost connection.
+    pub(super) fn on_disconnect(&self) -> OnDisconnect {
+        self.on_disconnect
+    }
+
+    pub(super) fn window(&self, channel: Channel) -> &Window {
+        match channel {
+            Channel::Out => &self.out,
+            Channel::Err => &self.err,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to be the one client of an execution's streams. If it is dropped without having been
+/// served, or the service ends with a lost connection, what the request says for that case happens.
+#[derive(Debug)]
+pub struct AttachTicket {
+    execution: Arc<Execution>,
+    epoch: u64,
+    position: Position,
+    settled: bool,
+}
+
+impl AttachTicket {
+    /// Returns the execution.
+    #[must_use]
+    pub fn execution(&self) -> &Arc<Execution> {
+        &self.execution
+    }
+
+    /// Returns where the streams stood when this client was attached.
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Returns what tells about news; to be asked before the state is looked at.
+    pub(crate) fn activity(&self) -> tokio::sync::futures::Notified<'_> {
+        self.execution.news()
+    }
+
+    /// Says whether this is still the execution's client.
+    pub(crate) fn is_current(&self) -> bool {
+        let control = self.execution.lock();
+        control.epoch == self.epoch
+    }
+
+    /// Returns up to `longest` bytes of a stream from `offset` on; None once another client has
+    /// taken over.
+    pub(crate) fn output(&self, channel: Channel, offset: u64, longest: usize) -> Option<Bytes> {
+        // The lock is held meanwhile, so that nothing is read after a take-over.
+        let control = self.execution.lock();
+        let bytes = self.execution.window(channel).copy(offset, longest);
+        (control.epoch == self.epoch).then_some(bytes)
+    }
+
+    /// Takes an acknowledgement. That of a client who was replaced is passed over: the new one
+    /// still has to get what it covers.
+    pub(crate) fn acknowledge(&self, out: u64, err: u64) {
+        let control = self.execution.lock();
+        if control.epoch == self.epoch {
+            self.execution.out.acknowledge(out);
+            self.execution.err.acknowledge(err);
+        }
+    }
+
+    /// Grants standard input, if it is worth a frame.
+    pub(crate) fn grant(&self) -> Option<u64> {
+        let control = self.execution.lock();
+        if control.epoch == self.epoch {
+            self.execution.stdin.grant()
+        } else {
+            None
+        }
+    }
+
+    /// Takes standard input; that of a client who was replaced is dropped.
+    pub(crate) fn input(&self, bytes: &[u8]) -> Result<(), InputAfterEof> {
+        let control = self.execution.lock();
+        if control.epoch == self.epoch {
+            self.execution.stdin.push(bytes)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Closes standard input.
+    pub(crate) fn close_input(&self) {
+        let control = self.execution.lock();
+        if control.epoch == self.epoch {
+            self.execution.stdin.close();
+        }
+    }
+
+    /// Returns the final status once the execution has ended and a client at these offsets has had
+    /// all output.
+    pub(crate) fn end_at(&self, out: u64, err: u64) -> Option<Status> {
+        if !self.execution.has_ended() {
+            return None;
+        }
+        let complete = out >= self.execution.out.range().to && err >= self.execution.err.range().to;
+        complete.then(|| self.execution.status())
+    }
+
+    /// Leaves the execution to itself: the client asked for that, or was replaced.
+    pub(crate) fn detach(mut self) {
+        self.leave(false);
+    }
+
+    /// Leaves an ended execution whose client has everything.
+    pub(crate) fn complete(mut self) {
+        self.acknowledge(u64::MAX, u64::MAX);
+        let mut control = self.execution.lock();
+        control.fetched = true;
+        drop(control);
+        self.leave(false);
+    }
+
+    /// Ends the attachment, if it is still the current one.
+    fn leave(&mut self, lost: bool) {
+        if self.settled {
+            return;
+        }
+        self.settled = true;
+        let mut control = self.execution.lock();
+        if control.epoch != self.epoch {
+            return;
+        }
+        control.attached = false;
+        control.unattended = Some(Instant::now());
+        drop(control);
+        if lost && self.execution.on_disconnect() == OnDisconnect::Kill {
+            self.execution.stop(Stop::Disconnect);
+        }
+        self.execution.attention.notify_one();
+    }
+}
+
+impl Drop for AttachTicket {
+    fn drop(&mut self) {
+        self.leave(true);
+    }
+}
+
+/// Seconds since 1970, to the millisecond.
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    super::round(since.as_secs_f64())
+}

@@ -1,0 +1,436 @@
+//! Running programs: the table of executions and the life of each.
+//!
+//! An execution lives apart from the connection that streams it. Its supervisor, one task, feeds
+//! and reads the pipes, enforces the limits of the clock and waits for the program by its pidfd. A
+//! client is attached through an [`AttachTicket`], one at a time.
+
+mod budget;
+mod config;
+mod error;
+mod execution;
+mod group;
+mod ids;
+mod prepared;
+mod spawn;
+mod stdin;
+mod supervise;
+mod sys;
+mod window;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chirp_proto::Code;
+use chirp_proto::request::ExecutionName;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::request::Received;
+use crate::status::Status;
+
+pub use config::ExecutionsConfig;
+pub use error::StartError;
+pub(crate) use execution::Channel;
+pub use execution::{AttachTicket, Execution};
+pub use prepared::{DEFAULT_PATH, Input, Output, Prepared, clean_environment, find_program};
+
+use budget::Budget;
+use execution::Stop;
+use ids::Ids;
+use supervise::Supervisor;
+
+/// The table of executions of one server. Clones are the same table.
+#[derive(Clone, Debug)]
+pub struct Executions {
+    shared: Arc<Shared>,
+}
+
+/// The answer to a start.
+#[derive(Debug)]
+pub struct Started {
+    /// The execution, whose id is the reply.
+    pub execution: Arc<Execution>,
+    /// The right to its streams; None where the request said `detach`.
+    pub attach: Option<AttachTicket>,
+    /// Whether it had been started before, by a request with the same `cmd-id`.
+    pub existing: bool,
+}
+
+impl Executions {
+    /// Makes an empty table.
+    ///
+    /// # Errors
+    ///
+    /// The counter of ids in the transient directory cannot be read.
+    pub fn new(config: ExecutionsConfig) -> io::Result<Self> {
+        let ids = Ids::open(&config.transient)?;
+        let budget = Arc::new(Budget::new(config.windows_total_bytes));
+        Ok(Self {
+            shared: Arc::new(Shared {
+                config,
+                budget,
+                ids: Mutex::new(ids),
+                table: Mutex::default(),
+                settled: Notify::new(),
+                tasks: TaskTracker::new(),
+            }),
+        })
+    }
+
+    /// Starts what `request` asks for, or finds the execution that `subject` started with the same
+    /// `cmd-id` and the same digest, and takes over its streams.
+    ///
+    /// `prepare` resolves and opens what the request names. It runs only if there is something to
+    /// start, on a thread that may block, so that a repeated request does not truncate a file.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] with the code to answer: every reason not to run that is known before the
+    /// program's first instruction.
+    ///
+    /// # Cancel safety
+    ///
+    /// A start that was begun is finished even if the future is dropped; the execution is then
+    /// treated as one whose connection was lost.
+    pub async fn start<F>(
+        &self,
+        subject: &str,
+        request: Arc<Received>,
+        prepare: F,
+    ) -> Result<Started, StartError>
+    where
+        F: FnOnce() -> Result<Prepared, StartError> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let subject = subject.to_owned();
+        let start = async move { shared.start(&subject, &request, prepare).await };
+        // A task of its own, so that a lost connection cannot leave a started program unsupervised.
+        match self.shared.tasks.spawn(start).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(StartError::new(
+                Code::TryAgain,
+                "cannot start: the server stops",
+            )),
+        }
+    }
+
+    /// Finds an execution by its id or, after `@`, its `cmd-id`. To anyone but its owner and the
+    /// superuser it does not exist.
+    #[must_use]
+    pub fn find(
+        &self,
+        subject: &str,
+        name: &ExecutionName,
+        superuser: bool,
+    ) -> Option<Arc<Execution>> {
+        let table = self.shared.table();
+        let found = match name {
+            ExecutionName::Id(id) => table.by_id.get(id).cloned(),
+            ExecutionName::CmdId(cmd_id) => {
+                let own = table.by_cmd_id(subject, cmd_id);
+                let any = || {
+                    let mut all = table.by_id.values().rev();
+                    all.find(|execution| execution.cmd_id() == cmd_id).cloned()
+                };
+                own.or_else(|| if superuser { any() } else { None })
+            }
+        };
+        found.filter(|execution| superuser || execution.subject() == subject)
+    }
+
+    /// Returns the executions that `subject` may see, in order of their ids, without their
+    /// requests.
+    #[must_use]
+    pub fn list(&self, subject: &str, superuser: bool) -> Vec<Status> {
+        let table = self.shared.table();
+        let visible = table.by_id.values().cloned();
+        let visible: Vec<_> = visible
+            .filter(|execution| superuser || execution.subject() == subject)
+            .collect();
+        drop(table);
+        visible
+            .iter()
+            .map(|execution| execution.status_brief())
+            .collect()
+    }
+
+    /// Ends every execution, by TERM and after the usual time by KILL, and refuses new ones.
+    /// Returns how many have not ended when `patience` is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Executions go on being ended after a cancelled call.
+    pub async fn shutdown(&self, patience: Duration) -> usize {
+        let running = self.shared.close();
+        for execution in &running {
+            execution.stop(Stop::Shutdown);
+        }
+        self.shared.tasks.close();
+        // What is in the way of the end is counted below.
+        let _ = tokio::time::timeout(patience, self.shared.tasks.wait()).await;
+        let left = self.shared.table();
+        let left = left.by_id.values();
+        left.filter(|execution| !execution.has_ended()).count()
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: ExecutionsConfig,
+    budget: Arc<Budget>,
+    ids: Mutex<Ids>,
+    table: Mutex<Table>,
+    /// Told when a start has succeeded or failed.
+    settled: Notify,
+    /// Supervisors and starts, so that shutdown can wait for them.
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_id: BTreeMap<u64, Arc<Execution>>,
+    /// Ids by subject and `cmd-id`.
+    ids: HashMap<(String, String), u64>,
+    /// Subjects and `cmd-id`s that are being started right now.
+    starting: HashSet<(String, String)>,
+    closed: bool,
+}
+
+impl Table {
+    fn by_cmd_id(&self, subject: &str, cmd_id: &str) -> Option<Arc<Execution>> {
+        let key = (subject.to_owned(), cmd_id.to_owned());
+        self.by_id.get(self.ids.get(&key)?).cloned()
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(execution) = self.by_id.remove(&id) {
+            let subject = execution.subject().to_owned();
+            self.ids.remove(&(subject, execution.cmd_id().to_owned()));
+        }
+    }
+}
+
+impl Shared {
+    async fn start<F>(
+        self: &Arc<Self>,
+        subject: &str,
+        request: &Arc<Received>,
+        prepare: F,
+    ) -> Result<Started, StartError>
+    where
+        F: FnOnce() -> Result<Prepared, StartError> + Send + 'static,
+    {
+        let claim = match self.claim(subject, request).await? {
+            Claimed::Existing(execution) => return Ok(started(execution, request, true)),
+            Claimed::New(claim) => claim,
+        };
+        let shared = Arc::clone(self);
+        let wanted = Arc::clone(request);
+        let spawn = move || {
+            let id = shared.next_id()?;
+            let prepared = prepare()?;
+            let limits = prepared.limits;
+            Ok((id, limits, spawn::spawn(&wanted, prepared)?))
+        };
+        let spawned = tokio::task::spawn_blocking(spawn).await;
+        let (id, limits, spawned) = spawned
+            .map_err(|_| StartError::new(Code::TryAgain, "cannot start: the server stops"))??;
+        let cmd_id = claim.key.1.clone();
+        let execution = Execution::new(id, cmd_id, subject, request, &self.config, &self.budget);
+        let execution = Arc::new(execution);
+        let supervisor = Supervisor::new(Arc::clone(&execution), spawned, limits, &self.config)
+            .map_err(|error| StartError::means("process handle", &error))?;
+        let started = started(Arc::clone(&execution), request, false);
+        let mut table = self.table();
+        table.ids.insert(claim.key.clone(), id);
+        table.by_id.insert(id, Arc::clone(&execution));
+        let closed = table.closed;
+        drop(table);
+        if closed {
+            // It slipped in while the table was being closed.
+            execution.stop(Stop::Shutdown);
+        }
+        self.tasks.spawn(supervisor.run());
+        tracing::debug!(id, subject, cmd = %request.cmd.display(), "execution started");
+        Ok(started)
+    }
+
+    /// Finds the execution that the request repeats, or reserves its `cmd-id` and its place.
+    async fn claim(
+        self: &Arc<Self>,
+        subject: &str,
+        request: &Received,
+    ) -> Result<Claimed, StartError> {
+        loop {
+            let settled = self.settled.notified();
+            if let Some(claimed) = self.try_claim(subject, request)? {
+                return Ok(claimed);
+            }
+            // The same request is being started on another connection.
+            settled.await;
+        }
+    }
+
+    fn try_claim(
+        self: &Arc<Self>,
+        subject: &str,
+        request: &Received,
+    ) -> Result<Option<Claimed>, StartError> {
+        let mut table = self.table();
+        let cmd_id = match &request.cmd_id {
+            Some(cmd_id) => cmd_id.to_string(),
+            None => table.free_cmd_id(subject),
+        };
+        let key = (subject.to_owned(), cmd_id);
+        if table.starting.contains(&key) {
+            return Ok(None);
+        }
+        if let Some(execution) = table.by_cmd_id(subject, &key.1) {
+            return if execution.digest() == request.digest() {
+                Ok(Some(Claimed::Existing(execution)))
+            } else {
+                Err(StartError::new(
+                    Code::AlreadyExists,
+                    format!("cmd-id {}: used before with another request", key.1),
+                ))
+            };
+        }
+        self.make_room(&mut table, subject)?;
+        table.starting.insert(key.clone());
+        drop(table);
+        Ok(Some(Claimed::New(Claim {
+            shared: Arc::clone(self),
+            key,
+        })))
+    }
+
+    /// Checks the bounds, and forgets what may be forgotten.
+    fn make_room(&self, table: &mut Table, subject: &str) -> Result<(), StartError> {
+        let refuse = |what: String| Err(StartError::new(Code::TooManyOpen, what));
+        if table.closed {
+            return Err(StartError::new(
+                Code::TryAgain,
+                "cannot start: the server stops",
+            ));
+        }
+        let forgotten: Vec<u64> = table
+            .by_id
+            .values()
+            .filter(|execution| {
+                let rest = execution.rest();
+                rest.is_some_and(|(age, _)| age > self.config.remembered)
+            })
+            .map(|execution| execution.id())
+            .collect();
+        for id in forgotten {
+            table.remove(id);
+        }
+        let starting = table.starting.len();
+        let own_starting = table.starting.iter().filter(|key| key.0 == subject).count();
+        let running = |execution: &&Arc<Execution>| !execution.has_ended();
+        let all = table.by_id.values();
+        if all.clone().filter(running).count() + starting >= self.config.max_executions {
+            let max = self.config.max_executions;
+            return refuse(format!("{max} executions run at once already"));
+        }
+        let own = all.filter(|execution| execution.subject() == subject);
+        let own_running = own.clone().filter(running).count() + own_starting;
+        if own_running >= self.config.max_running_per_subject {
+            let max = self.config.max_running_per_subject;
+            return refuse(format!("{max} executions of yours run at once already"));
+        }
+        if own.clone().count() + own_starting < self.config.max_records_per_subject {
+            return Ok(());
+        }
+        let oldest = own.clone().find(|execution| {
+            let rest = execution.rest();
+            rest.is_some_and(|(age, fetched)| fetched && age > self.config.kept)
+        });
+        match oldest.map(|execution| execution.id()) {
+            Some(id) => {
+                table.remove(id);
+                Ok(())
+            }
+            None => {
+                let max = self.config.max_records_per_subject;
+                refuse(format!(
+                    "{max} executions of yours are remembered; fetch and remove ended ones"
+                ))
+            }
+        }
+    }
+
+    fn next_id(&self) -> Result<u64, StartError> {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.next()
+            .map_err(|error| StartError::means("counter of ids", &error))
+    }
+
+    /// Refuses further starts and returns what runs.
+    fn close(&self) -> Vec<Arc<Execution>> {
+        let mut table = self.table();
+        table.closed = true;
+        table.by_id.values().cloned().collect()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Chooses a `cmd-id` for a request without one.
+    fn free_cmd_id(&self, subject: &str) -> String {
+        let newest = self.by_id.keys().next_back().copied().unwrap_or(0);
+        let first = newest + 1;
+        let taken = |cmd_id: &String| {
+            let key = (subject.to_owned(), cmd_id.clone());
+            self.ids.contains_key(&key) || self.starting.contains(&key)
+        };
+        let mut candidates = (first..).map(|number| format!("server.{number}"));
+        // There are more numbers than records.
+        candidates.find(|cmd_id| !taken(cmd_id)).unwrap_or_default()
+    }
+}
+
+enum Claimed {
+    Existing(Arc<Execution>),
+    New(Claim),
+}
+
+/// A `cmd-id` that is being started; given up when it is dropped.
+struct Claim {
+    shared: Arc<Shared>,
+    key: (String, String),
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.shared.table().starting.remove(&self.key);
+        self.shared.settled.notify_waiters();
+    }
+}
+
+/// Attaches the caller, unless it only wants the id.
+fn started(execution: Arc<Execution>, request: &Received, existing: bool) -> Started {
+    let attach = if request.detach {
+        if !existing {
+            execution.leave_unattended();
+        }
+        None
+    } else {
+        Some(execution.attach())
+    };
+    Started {
+        execution,
+        attach,
+        existing,
+    }
+}
+
+/// Rounds seconds to the millisecond, for statuses.
+fn round(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,212 @@
+//! Starting the program: pipes, limits, environment, and the errors that are known before it runs.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chirp_proto::Code;
+use rustix::fs::{Access, AtFlags, accessat};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open};
+
+use super::StartError;
+use super::prepared::{Input, Output, Prepared, find_program};
+use super::sys::{self, ChildSetup, Image};
+use crate::request::ExecRequest;
+use crate::status::Limits;
+
+/// For how long a program file that is open for writing is tried again. A process of ours between
+/// fork and exec holds copies of every descriptor for a moment, also of a file just put.
+const BUSY_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Open files of a program where no limit is set: what programs expect, whatever the server needs.
+const OPEN_FILES_DEFAULT: u64 = 1024;
+
+/// A running program with the server's ends of its pipes.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) pid: Pid,
+    /// A pidfd.
+    pub(super) handle: OwnedFd,
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+}
+
+/// Starts the program. Blocks until its exec has succeeded or failed.
+pub(super) fn spawn(request: &ExecRequest, prepared: Prepared) -> Result<Spawned, StartError> {
+    let Prepared {
+        program,
+        cwd,
+        stdin,
+        stdout,
+        stderr,
+        env,
+        limits,
+    } = prepared;
+    accessat(&cwd, c".", Access::EXEC_OK, AtFlags::EACCESS).map_err(|errno| {
+        let path = request.path.display();
+        StartError::new(
+            Code::from_errno(errno.raw_os_error()),
+            format!("cannot work in {path}: {errno}"),
+        )
+    })?;
+    let env = environment(env, request);
+    let program = resolve(program, &env)?;
+    let mut args = vec![request.cmd.clone()];
+    args.extend(request.args.iter().cloned());
+    let image = Image::new(program.as_os_str(), &args, &env)
+        .map_err(|error| StartError::new(Code::InvalidRequest, error.to_string()))?;
+    let means = |error: io::Error| StartError::means("pipes", &error);
+    let (child_stdin, stdin) = input(stdin).map_err(means)?;
+    let (child_stdout, stdout, child_stderr, stderr) = outputs(stdout, stderr).map_err(means)?;
+
+    let mut command = Command::new(&program);
+    command
+        .stdin(child_stdin)
+        .stdout(child_stdout)
+        .stderr(child_stderr);
+    let rlimits = rlimits(&limits);
+    sys::install(
+        &mut command,
+        ChildSetup {
+            image,
+            cwd,
+            rlimits,
+        },
+    );
+    let begun = Instant::now();
+    let child = loop {
+        match command.spawn() {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ETXTBSY)
+                    && begun.elapsed() < BUSY_PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => break outcome.map_err(|error| StartError::exec(&program, &error))?,
+        }
+    };
+    // The program's ends of the pipes go with the command, or they would never be closed.
+    drop(command);
+    hold(&child).map(|(pid, handle)| Spawned {
+        pid,
+        handle,
+        stdin,
+        stdout,
+        stderr,
+    })
+}
+
+/// Gets the handle of a child, or ends it: without one it could not be watched.
+fn hold(child: &std::process::Child) -> Result<(Pid, OwnedFd), StartError> {
+    let pid = Pid::from_child(child);
+    match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Ok(handle) => Ok((pid, handle)),
+        Err(errno) => {
+            sys::kill_and_reap(pid);
+            Err(StartError::means("process handle", &errno.into()))
+        }
+    }
+}
+
+/// The clean environment with the request's variables over it.
+fn environment(
+    base: Vec<(OsString, OsString)>,
+    request: &ExecRequest,
+) -> Vec<(OsString, OsString)> {
+    let mut all: BTreeMap<OsString, OsString> = base.into_iter().collect();
+    let own = request.env.iter();
+    all.extend(own.map(|(name, value)| (OsString::from(name), value.clone())));
+    all.into_iter().collect()
+}
+
+/// Looks a bare name up in the `PATH` that the program will have.
+fn resolve(program: PathBuf, env: &[(OsString, OsString)]) -> Result<PathBuf, StartError> {
+    if program.as_os_str().as_bytes().contains(&b'/') {
+        return Ok(program);
+    }
+    let path = env.iter().find(|(name, _)| name == "PATH");
+    find_program(
+        program.as_os_str(),
+        path.map_or_else(|| OsStr::new(""), |(_, path)| path.as_os_str()),
+    )
+}
+
+fn input(stdin: Input) -> io::Result<(Stdio, Option<OwnedFd>)> {
+    Ok(match stdin {
+        Input::Null => (Stdio::null(), None),
+        Input::File(file) => (file.into(), None),
+        Input::Stream => {
+            let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
+            (reading.into(), Some(writing))
+        }
+    })
+}
+
+type Outputs = (Stdio, Option<OwnedFd>, Stdio, Option<OwnedFd>);
+
+/// Makes both outputs; they may be one.
+fn outputs(stdout: Output, stderr: Output) -> io::Result<Outputs> {
+    let (child_out, out) = output(stdout)?;
+    let (child_err, err) = match stderr {
+        Output::Stdout => (child_out.as_ref().map(shared).transpose()?, None),
+        other => output(other)?,
+    };
+    let stdio = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
+    Ok((stdio(child_out), out, stdio(child_err), err))
+}
+
+fn shared(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned()
+}
+
+/// Makes one output: the program's end, where it is not null, and the server's.
+fn output(output: Output) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    Ok(match output {
+        Output::Stream => {
+            let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
+            (Some(writing), Some(reading))
+        }
+        Output::File(file) => (Some(file), None),
+        // Standard output has no other stream to join.
+        Output::Discard | Output::Stdout => (None, None),
+    })
+}
+
+/// The limits that the kernel enforces. None is above the server's own hard limit, which could not
+/// be raised.
+fn rlimits(limits: &Limits) -> Vec<(Resource, Rlimit)> {
+    let mut all = Vec::new();
+    let mut set = |resource, soft: u64, hard: u64| {
+        let own = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        all.push((
+            resource,
+            Rlimit {
+                current: Some(soft.min(own)),
+                maximum: Some(hard.min(own)),
+            },
+        ));
+    };
+    set(Resource::Core, 0, 0);
+    if let Some(seconds) = limits.cpu_s {
+        // XCPU at the limit, which a program may use to tidy up, and KILL a second later.
+        set(Resource::Cpu, seconds, seconds.saturating_add(1));
+    }
+    if let Some(bytes) = limits.memory_bytes {
+        set(Resource::As, bytes, bytes);
+    }
+    if let Some(bytes) = limits.file_bytes {
+        set(Resource::Fsize, bytes, bytes);
+    }
+    match limits.open_files {
+        Some(files) => set(Resource::Nofile, files, files),
+        None => set(Resource::Nofile, OPEN_FILES_DEFAULT, u64::MAX),
+    }
+    all
+}

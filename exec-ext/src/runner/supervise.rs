@@ -1,0 +1,334 @@
+//! The life of one execution, from the started program to the recorded end.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::config::ExecutionsConfig;
+use super::execution::{Channel, Execution, Stop};
+use super::group::{self, Member, Patience};
+use super::spawn::Spawned;
+use super::sys::{self, Exit, ExitWatch};
+use super::window::{Closing, PipeEnd};
+use crate::status::{EndedBy, Limits, Results};
+
+/// How long killed descendants may take to disappear before they are reported as survivors.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the supervisor of one execution works with.
+pub(super) struct Supervisor {
+    execution: Arc<Execution>,
+    pid: Pid,
+    exit: ExitWatch,
+    stdin: Option<pipe::Sender>,
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+    inodes: Vec<u64>,
+    limits: Limits,
+    pipe_grace: Duration,
+    term_grace: Duration,
+    descendants_grace: Duration,
+    started: Instant,
+}
+
+impl Supervisor {
+    /// Takes over a started program.
+    ///
+    /// # Errors
+    ///
+    /// A handle cannot be registered with the runtime; the program has then been killed.
+    pub(super) fn new(
+        execution: Arc<Execution>,
+        spawned: Spawned,
+        limits: Limits,
+        config: &ExecutionsConfig,
+    ) -> std::io::Result<Self> {
+        let Spawned {
+            pid,
+            handle,
+            stdin,
+            stdout,
+            stderr,
+        } = spawned;
+        let outputs = [&stdout, &stderr].into_iter().flatten();
+        let inodes = outputs
+            .filter_map(|fd| rustix::fs::fstat(fd).ok())
+            .map(|stat| stat.st_ino)
+            .collect();
+        let receiver = |fd: Option<OwnedFd>| fd.map(pipe::Receiver::from_owned_fd).transpose();
+        let registered = (|| {
+            Ok((
+                ExitWatch::new(handle)?,
+                stdin.map(pipe::Sender::from_owned_fd).transpose()?,
+                receiver(stdout)?,
+                receiver(stderr)?,
+            ))
+        })();
+        let (exit, stdin, stdout, stderr) = registered.inspect_err(|_: &std::io::Error| {
+            sys::kill_and_reap(pid);
+        })?;
+        execution.set_leader(pid);
+        Ok(Self {
+            execution,
+            pid,
+            exit,
+            stdin,
+            stdout,
+            stderr,
+            inodes,
+            limits,
+            pipe_grace: config.pipe_grace,
+            term_grace: config.term_grace,
+            descendants_grace: config.descendants_grace,
+            started: Instant::now(),
+        })
+    }
+
+    /// Sees the execution to its end and records it.
+    pub(super) async fn run(mut self) {
+        let (closing, watch_closing) = watch::channel(Closing::Open);
+        let execution = Arc::clone(&self.execution);
+        let (stdin, stdout, stderr) = (self.stdin.take(), self.stdout.take(), self.stderr.take());
+        let feed = async {
+            if let Some(pipe) = stdin {
+                execution.stdin.feed(pipe).await;
+            }
+        };
+        let out = fill(&execution, Channel::Out, stdout, &watch_closing);
+        let err = fill(&execution, Channel::Err, stderr, &watch_closing);
+        let pipes = async { tokio::join!(out, err) };
+        let ends = self.until_end(&closing);
+        let ((), (out_end, err_end), end) = tokio::join!(feed, pipes, ends);
+        let (exit, survivors, holders_found) = end;
+        let held = holders_found || out_end == PipeEnd::Held || err_end == PipeEnd::Held;
+        let results = self.results(exit, survivors, held);
+        tracing::debug!(
+            id = execution.id(),
+            finished = results.finished,
+            code = results.exit_code_or_signal,
+            limit = results.limit.as_deref(),
+            "execution ended"
+        );
+        execution.finish(results);
+    }
+
+    /// Waits for the program, ends what it leaves behind, and has its pipes closed. Returns the
+    /// exit, the survivors, and whether a descendant held a pipe for the whole grace time.
+    async fn until_end(&self, closing: &watch::Sender<Closing>) -> (Exit, Vec<u32>, bool) {
+        let escaped = self.until_exit().await;
+        let exited = Instant::now();
+        // Nobody reads standard input any more, whatever descendants think.
+        self.execution.stdin.break_off();
+        let ended = self.end_descendants(escaped);
+        let closed = self.close_pipes(exited + self.pipe_grace, closing);
+        let ((exit, survivors), held) = tokio::join!(ended, closed);
+        (exit, survivors, held)
+    }
+
+    /// Waits for the program's exit, ending it where a limit or somebody asks for that. Returns
+    /// the descendants that were found when it was asked to end.
+    async fn until_exit(&self) -> Vec<Member> {
+        let wall = self.limits.wall_s.map(|s| after(self.started, s));
+        let mut kill_at = None;
+        let mut escaped = Vec::new();
+        loop {
+            if kill_at.is_none() && self.execution.stopping().is_some() {
+                // Found while the program lives: later their parents are gone and nothing tells
+                // whose they were.
+                escaped = self.descendants().await;
+                let _ = sys::signal_group(self.pid, libc::SIGTERM);
+                let _ = sys::signal_group(self.pid, libc::SIGCONT);
+                for member in &escaped {
+                    member.signal(Signal::TERM);
+                }
+                kill_at = Some(Instant::now() + self.term_grace);
+            }
+            let orphan = self.orphan_deadline();
+            tokio::select! {
+                exited = self.exit.exited() => match exited {
+                    Ok(()) => return escaped,
+                    // The runtime is going away; nobody is left to serve.
+                    Err(_) => {
+                        let _ = sys::signal_group(self.pid, libc::SIGKILL);
+                        return escaped;
+                    }
+                },
+                () = self.execution.attention.notified() => {}
+                () = at(wall), if kill_at.is_none() => self.execution.stop(Stop::Wall),
+                () = at(orphan), if kill_at.is_none() => self.execution.stop(Stop::Orphan),
+                () = at(kill_at), if kill_at.is_some() => {
+                    escaped.extend(self.descendants().await);
+                    let _ = sys::signal_group(self.pid, libc::SIGKILL);
+                    for member in &escaped {
+                        member.signal(Signal::KILL);
+                    }
+                    kill_at = Some(Instant::now() + self.term_grace);
+                }
+            }
+        }
+    }
+
+    /// Ends the session and reaps the program; the program last, so that its ids stay its own.
+    async fn end_descendants(&self, escaped: Vec<Member>) -> (Exit, Vec<u32>) {
+        let pid = self.pid;
+        let patience = Patience {
+            term: self.descendants_grace,
+            kill: KILL_PATIENCE,
+        };
+        let search = move || group::end_session(pid, escaped, patience);
+        let survivors = tokio::task::spawn_blocking(search)
+            .await
+            .unwrap_or_default();
+        if !survivors.is_empty() {
+            tracing::warn!(?survivors, leader = ?pid, "descendants could not be ended");
+        }
+        self.execution.take_leader();
+        let exit = match sys::reap(pid) {
+            Ok(Some(exit)) => exit,
+            // Only this reaps our children; if somebody else did, nothing is known of the end.
+            Ok(None) | Err(_) => Exit {
+                exited: false,
+                code: libc::SIGKILL,
+                resources: crate::status::Resources::default(),
+            },
+        };
+        (exit, survivors)
+    }
+
+    /// Closes pipes that are still held when the grace time is over, after ending who holds them.
+    /// Returns whether anybody did.
+    async fn close_pipes(&self, grace_over: Instant, closing: &watch::Sender<Closing>) -> bool {
+        let pipes_closed = async {
+            loop {
+                let news = self.execution.news();
+                if self.execution.out.range().closed && self.execution.err.range().closed {
+                    return;
+                }
+                news.await;
+            }
+        };
+        tokio::pin!(pipes_closed);
+        tokio::select! {
+            () = &mut pipes_closed => return false,
+            () = sleep_until(grace_over) => {}
+        }
+        let inodes = self.inodes.clone();
+        let search = tokio::task::spawn_blocking(move || group::pipe_holders(&inodes));
+        let holders = search.await.unwrap_or_default();
+        for holder in &holders {
+            holder.signal(Signal::KILL);
+        }
+        closing.send_replace(Closing::Drain);
+        // What was written is still delivered, at the reader's pace, unless nobody comes for it.
+        let mut abandoned = false;
+        loop {
+            if abandoned || self.is_abandoned() {
+                closing.send_replace(Closing::Now);
+                pipes_closed.await;
+                return !holders.is_empty();
+            }
+            tokio::select! {
+                () = &mut pipes_closed => return !holders.is_empty(),
+                () = self.execution.attention.notified() => {}
+                () = at(self.orphan_deadline()) => {
+                    self.execution.stop(Stop::Orphan);
+                    abandoned = true;
+                }
+            }
+        }
+    }
+
+    /// Says whether nobody is to be waited for with what the ended program left in its pipes.
+    fn is_abandoned(&self) -> bool {
+        match self.execution.stopping() {
+            Some(Stop::Shutdown | Stop::Orphan) => true,
+            Some(Stop::Disconnect) => self.execution.orphaned_since().is_some(),
+            Some(Stop::Wall) | None => false,
+        }
+    }
+
+    fn results(&self, exit: Exit, survivors: Vec<u32>, held: bool) -> Results {
+        let (out, err) = (self.execution.out.range(), self.execution.err.range());
+        let stopped = self.execution.stopping().and_then(Stop::limit);
+        let limit = stopped.or_else(|| self.kernel_limit(exit));
+        Results {
+            cmd_id: self.execution.cmd_id().to_owned(),
+            out: None,
+            err: None,
+            out_base64: None,
+            err_base64: None,
+            finished: exit.exited,
+            exit_code_or_signal: exit.code,
+            resources: exit.resources,
+            wall_s: super::round(self.started.elapsed().as_secs_f64()),
+            limit: limit.map(str::to_owned),
+            ended_by: if held { EndedBy::Grace } else { EndedBy::Exit },
+            survivors,
+            out_bytes: out.to + out.dropped,
+            err_bytes: err.to + err.dropped,
+            out_dropped: out.dropped,
+            err_dropped: err.dropped,
+        }
+    }
+
+    /// Returns the limit whose signal ended the program.
+    fn kernel_limit(&self, exit: Exit) -> Option<&'static str> {
+        if exit.exited {
+            return None;
+        }
+        let used = exit.resources.ru_utime + exit.resources.ru_stime;
+        #[expect(clippy::cast_precision_loss, reason = "a limit is below 2^53")]
+        let cpu_used_up = self.limits.cpu_s.is_some_and(|limit| used >= limit as f64);
+        match exit.code {
+            libc::SIGXCPU if self.limits.cpu_s.is_some() => Some("cpu_s"),
+            libc::SIGKILL if cpu_used_up => Some("cpu_s"),
+            libc::SIGXFSZ if self.limits.file_bytes.is_some() => Some("file_bytes"),
+            _ => None,
+        }
+    }
+
+    fn orphan_deadline(&self) -> Option<Instant> {
+        let seconds = self.limits.orphan_s.filter(|&seconds| seconds > 0)?;
+        Some(after(self.execution.orphaned_since()?, seconds))
+    }
+
+    async fn descendants(&self) -> Vec<Member> {
+        let pid = self.pid;
+        let search = move || group::descendants(pid);
+        tokio::task::spawn_blocking(search)
+            .await
+            .unwrap_or_default()
+    }
+}
+
+/// Fills a window from its pipe; a stream without pipe is closed from the start.
+async fn fill(
+    execution: &Execution,
+    channel: Channel,
+    pipe: Option<pipe::Receiver>,
+    closing: &watch::Receiver<Closing>,
+) -> PipeEnd {
+    match pipe {
+        Some(pipe) => execution.window(channel).fill(pipe, closing.clone()).await,
+        None => PipeEnd::Closed,
+    }
+}
+
+/// Sleeps until `deadline`; for ever where there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Adds seconds that a peer chose: what no clock reaches is as good as never.
+fn after(start: Instant, seconds: u64) -> Instant {
+    const CENTURY: u64 = 100 * 365 * 24 * 3600;
+    start + Duration::from_secs(seconds.min(CENTURY))
+}

@@ -1,0 +1,249 @@
+//! The system calls that have no safe wrapper: running a prepared image in the child, waiting with
+//! resource use, and watching a process handle. Nothing else in the crate is unsafe.
+#![expect(
+    unsafe_code,
+    reason = "wait4, execve after fork and AsyncFd::register have no safe form"
+)]
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::ptr;
+
+use rustix::process::{Pid, Resource, Rlimit};
+use tokio::io::unix::AsyncFd;
+
+use crate::status::Resources;
+
+/// A program image with its arguments and environment, laid out before the fork: between fork and
+/// exec a child of a threaded process must not allocate.
+pub(super) struct Image {
+    program: CString,
+    // The pointer tables point into the strings beside them.
+    _strings: Vec<CString>,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+}
+
+// SAFETY: the pointers lead to heap memory of `_strings`, which the value owns, never changes and
+// keeps as long as itself; sending or sharing it shares only reads.
+unsafe impl Send for Image {}
+// SAFETY: as above.
+unsafe impl Sync for Image {}
+
+impl Image {
+    /// Lays out an image; fails where a string holds NUL.
+    pub(super) fn new(
+        program: &OsStr,
+        args: &[OsString],
+        env: &[(OsString, OsString)],
+    ) -> io::Result<Self> {
+        let mut strings = Vec::with_capacity(args.len() + env.len());
+        let mut table = |text: &[u8]| -> io::Result<*const libc::c_char> {
+            let text = CString::new(text)?;
+            let pointer = text.as_ptr();
+            strings.push(text);
+            Ok(pointer)
+        };
+        let mut argv = Vec::with_capacity(args.len() + 1);
+        for arg in args {
+            argv.push(table(arg.as_bytes())?);
+        }
+        argv.push(ptr::null());
+        let mut envp = Vec::with_capacity(env.len() + 1);
+        for (name, value) in env {
+            envp.push(table(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        }
+        envp.push(ptr::null());
+        Ok(Self {
+            program: CString::new(program.as_bytes())?,
+            _strings: strings,
+            argv,
+            envp,
+        })
+    }
+}
+
+/// What a child does to itself between fork and exec.
+pub(super) struct ChildSetup {
+    /// The image it becomes.
+    pub(super) image: Image,
+    /// Its working directory.
+    pub(super) cwd: OwnedFd,
+    /// Its resource limits.
+    pub(super) rlimits: Vec<(Resource, Rlimit)>,
+}
+
+/// Makes `command` set up its child and then become the image itself.
+///
+/// The exec is ours and not the standard library's, because `execvp` hands a file of unknown format
+/// to the shell, where the caller must learn that it cannot run. An error is reported through the
+/// pipe that the standard library reads for its own exec.
+pub(super) fn install(command: &mut Command, setup: ChildSetup) {
+    // SAFETY: the closure makes only system calls (directly or through rustix, which makes them
+    // without libc state), allocates nothing, takes no lock and does not unwind, so it may run
+    // between fork and exec of a threaded process.
+    unsafe {
+        command.pre_exec(move || enter(&setup));
+    }
+}
+
+/// Runs in the child; returns only on failure.
+fn enter(setup: &ChildSetup) -> io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::fchdir(&setup.cwd)?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    rustix::thread::set_no_new_privs(true)?;
+    prefer_as_oom_victim();
+    for (resource, limit) in &setup.rlimits {
+        rustix::process::setrlimit(*resource, *limit)?;
+    }
+    for signal in 1..=64 {
+        // SAFETY: setting a default disposition touches no memory; the numbers that cannot be set
+        // (KILL, STOP, the two of the C library) fail harmlessly.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: marks every descriptor above standard error to be closed by exec; the standard
+    // library's error pipe stays usable until then.
+    let marked = unsafe {
+        libc::close_range(
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as libc::c_int,
+        )
+    };
+    if marked != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let image = &setup.image;
+    // SAFETY: all three are NUL-terminated strings or null-terminated tables of such, alive in
+    // `image`. On success the call does not return.
+    unsafe {
+        libc::execve(
+            image.program.as_ptr(),
+            image.argv.as_ptr(),
+            image.envp.as_ptr(),
+        )
+    };
+    Err(io::Error::last_os_error())
+}
+
+/// Lets the kernel choose programs before the server when memory runs out. Not every system allows
+/// it, and none needs it.
+fn prefer_as_oom_victim() {
+    use rustix::fs::{Mode, OFlags};
+    if let Ok(file) = rustix::fs::open(
+        c"/proc/self/oom_score_adj",
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
+        let _ = rustix::io::write(&file, b"500");
+    }
+}
+
+/// How a process ended, and what it and the descendants it waited for used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exit {
+    /// Whether it exited, rather than being ended by a signal.
+    pub(super) exited: bool,
+    /// The exit code or the signal.
+    pub(super) code: i32,
+    /// Resource use.
+    pub(super) resources: Resources,
+}
+
+/// Reaps `pid` if it has ended; None while it runs.
+pub(super) fn reap(pid: Pid) -> io::Result<Option<Exit>> {
+    let mut status = 0;
+    // SAFETY: rusage is plain numbers, for which all-zero bytes are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let flags = libc::WNOHANG;
+    // SAFETY: both pointers lead to live values of the right types.
+    match unsafe {
+        libc::wait4(
+            pid.as_raw_nonzero().get(),
+            &raw mut status,
+            flags,
+            &raw mut usage,
+        )
+    } {
+        0 => Ok(None),
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(Some(exit(status, &usage))),
+    }
+}
+
+/// Kills the group of `pid`, a child of ours, and waits for it. Blocks for the moment that takes.
+pub(super) fn kill_and_reap(pid: Pid) {
+    let _ = signal_group(pid, libc::SIGKILL);
+    // SAFETY: null pointers are allowed: neither status nor usage is wanted.
+    unsafe { libc::waitpid(pid.as_raw_nonzero().get(), ptr::null_mut(), 0) };
+}
+
+fn exit(status: libc::c_int, usage: &libc::rusage) -> Exit {
+    let exited = libc::WIFEXITED(status);
+    let code = if exited {
+        libc::WEXITSTATUS(status)
+    } else {
+        libc::WTERMSIG(status)
+    };
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "seconds of processor time stay far below 2^53"
+    )]
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let resources = Resources {
+        ru_utime: seconds(usage.ru_utime),
+        ru_stime: seconds(usage.ru_stime),
+        ru_maxrss: usage.ru_maxrss,
+        ru_ixrss: usage.ru_ixrss,
+        ru_idrss: usage.ru_idrss,
+        ru_isrss: usage.ru_isrss,
+        ru_minflt: usage.ru_minflt,
+        ru_majflt: usage.ru_majflt,
+        ru_nswap: usage.ru_nswap,
+        ru_inblock: usage.ru_inblock,
+        ru_oublock: usage.ru_oublock,
+        ru_msgsnd: usage.ru_msgsnd,
+        ru_msgrcv: usage.ru_msgrcv,
+        ru_nsignals: usage.ru_nsignals,
+        ru_nvcsw: usage.ru_nvcsw,
+        ru_nivcsw: usage.ru_nivcsw,
+    };
+    Exit {
+        exited,
+        code,
+        resources,
+    }
+}
+
+/// Sends `signal` (any number, real-time ones too) to the process group of `leader`.
+pub(super) fn signal_group(leader: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: kill touches no memory. A Pid is positive, so its negation names one group and never
+    // "everybody" (-1), because no child of ours is process 1.
+    match unsafe { libc::kill(-leader.as_raw_nonzero().get(), signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A process handle that can be awaited.
+pub(super) struct ExitWatch(AsyncFd<OwnedFd>);
+
+impl ExitWatch {
+    /// Watches the process of `handle`, a pidfd. Needs a tokio runtime.
+    pub(super) fn new(handle: OwnedFd) -> io::Result<Self> {
+        // SAFETY: an OwnedFd is open, answers the same descriptor always, and is closed by nobody
+        // else before the AsyncFd that owns it is dropped.
+        Ok(Self(unsafe { AsyncFd::register(handle) }?))
+    }
+
+    /// Returns once the process has ended; it still has to be reaped.
+    pub(super) async fn exited(&self) -> io::Result<()> {
+        // The descriptor stays readable for ever after, so readiness is never cleared.
+        self.0.readable().await.map(drop)
+    }
+}

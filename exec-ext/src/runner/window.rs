@@ -1,0 +1,282 @@
+//! Output kept until it is acknowledged: one window for each stream of an execution.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::unix::pipe;
+use tokio::sync::{Notify, watch};
+
+use super::budget::Budget;
+
+/// Bytes of each window that do not count against the budget: whatever others keep, every stream
+/// goes on, if slowly.
+pub(super) const RESERVED: usize = 4096;
+
+/// Bytes read from a pipe at once; what a pipe holds by default.
+const READ_MAX: usize = 64 * 1024;
+
+/// The kept part of one output stream. Offsets count from the start of the stream.
+#[derive(Debug)]
+pub(super) struct Window {
+    capacity: usize,
+    subject: String,
+    budget: Arc<Budget>,
+    kept: Mutex<Kept>,
+    /// Told when bytes were acknowledged.
+    room: Notify,
+    /// The execution's: told when bytes came or the stream ended.
+    activity: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    data: VecDeque<u8>,
+    /// Offset of the first byte of `data`.
+    from: u64,
+    /// Bytes taken from the budget.
+    charged: usize,
+    /// Whether nothing more will come.
+    closed: bool,
+    /// Bytes that the program wrote but that were not kept.
+    dropped: u64,
+}
+
+/// What a pump is told to do once the program has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// Read on until the pipe is closed.
+    Open,
+    /// Take what is in the pipe now, as fast as the window allows, then close it.
+    Drain,
+    /// Close it now.
+    Now,
+}
+
+/// How reading a pipe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PipeEnd {
+    /// All writers had closed it.
+    Closed,
+    /// Somebody still held it.
+    Held,
+}
+
+/// Where a window stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Range {
+    /// Offset of the first byte that is still kept.
+    pub(super) from: u64,
+    /// Offset behind the last byte read.
+    pub(super) to: u64,
+    /// Bytes lost behind `to`.
+    pub(super) dropped: u64,
+    /// Whether nothing more will come.
+    pub(super) closed: bool,
+}
+
+impl Window {
+    /// Makes an empty window; `streamed` says whether a pipe will fill it.
+    pub(super) fn new(
+        capacity: usize,
+        subject: &str,
+        budget: Arc<Budget>,
+        activity: Arc<Notify>,
+        streamed: bool,
+    ) -> Self {
+        Self {
+            capacity: capacity.max(RESERVED),
+            subject: subject.to_owned(),
+            budget,
+            kept: Mutex::new(Kept {
+                closed: !streamed,
+                ..Kept::default()
+            }),
+            room: Notify::new(),
+            activity,
+        }
+    }
+
+    /// Returns where the window stands.
+    pub(super) fn range(&self) -> Range {
+        let kept = self.lock();
+        Range {
+            from: kept.from,
+            to: kept.to(),
+            dropped: kept.dropped,
+            closed: kept.closed,
+        }
+    }
+
+    /// Returns up to `longest` bytes from `offset` on; empty where there are none yet.
+    pub(super) fn copy(&self, offset: u64, longest: usize) -> Bytes {
+        let kept = self.lock();
+        let skip = usize::try_from(offset.saturating_sub(kept.from)).unwrap_or(usize::MAX);
+        let length = kept.data.len().saturating_sub(skip).min(longest);
+        if length == 0 {
+            return Bytes::new();
+        }
+        let (head, tail) = kept.data.as_slices();
+        let mut bytes = BytesMut::with_capacity(length);
+        let first = head.get(skip..).unwrap_or_default();
+        let first = first.get(..length).unwrap_or(first);
+        bytes.extend_from_slice(first);
+        let second = tail
+            .get(skip.saturating_sub(head.len())..)
+            .unwrap_or_default();
+        let second = second.get(..length - first.len()).unwrap_or(second);
+        bytes.extend_from_slice(second);
+        bytes.freeze()
+    }
+
+    /// Forgets the bytes below `offset`, which a client has taken over.
+    pub(super) fn acknowledge(&self, offset: u64) {
+        let mut kept = self.lock();
+        let count = usize::try_from(offset.saturating_sub(kept.from)).unwrap_or(usize::MAX);
+        let count = count.min(kept.data.len());
+        if count == 0 {
+            return;
+        }
+        kept.data.drain(..count);
+        kept.from += count as u64;
+        if kept.data.is_empty() {
+            kept.data = VecDeque::new();
+        }
+        let needed = kept.data.len().saturating_sub(RESERVED);
+        let freed = kept.charged.saturating_sub(needed);
+        kept.charged -= freed;
+        self.budget.give(&self.subject, freed);
+        drop(kept);
+        self.room.notify_waiters();
+    }
+
+    /// Reads `pipe` into the window until it is closed, or until `closing` says otherwise.
+    pub(super) async fn fill(
+        &self,
+        pipe: pipe::Receiver,
+        mut closing: watch::Receiver<Closing>,
+    ) -> PipeEnd {
+        // How many bytes are still to be taken, once that is bounded.
+        let mut rest = None;
+        let end = loop {
+            let told = *closing.borrow_and_update();
+            match (told, rest) {
+                (Closing::Now, _) => break end_of(&pipe),
+                (Closing::Drain, None) => rest = Some(waiting_in(&pipe)),
+                _ => {}
+            }
+            if rest == Some(0) {
+                break end_of(&pipe);
+            }
+            let (freed, given_back) = (self.room.notified(), self.budget.room.notified());
+            match self.read(&pipe, rest.unwrap_or(READ_MAX)) {
+                Ok(Read::Full) => tokio::select! {
+                    () = freed => {}
+                    () = given_back => {}
+                    _ = closing.changed() => {}
+                },
+                Ok(Read::Bytes(count)) => {
+                    rest = rest.map(|rest| rest.saturating_sub(count));
+                    self.activity.notify_waiters();
+                }
+                Ok(Read::End) => break PipeEnd::Closed,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // While draining there are bytes, and only the runtime has not seen them yet.
+                    tokio::select! {
+                        ready = pipe.readable() => if ready.is_err() { break PipeEnd::Closed },
+                        _ = closing.changed() => {}
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break PipeEnd::Closed,
+            }
+        };
+        let lost = waiting_in(&pipe);
+        let mut kept = self.lock();
+        kept.closed = true;
+        kept.dropped = lost as u64;
+        drop(kept);
+        self.activity.notify_waiters();
+        end
+    }
+
+    /// Reads once, no more than there is room for.
+    fn read(&self, pipe: &pipe::Receiver, longest: usize) -> io::Result<Read> {
+        let mut kept = self.lock();
+        let length = kept.data.len();
+        let wanted = (self.capacity - length.min(self.capacity))
+            .min(longest)
+            .min(READ_MAX);
+        let free = (RESERVED - length.min(RESERVED)).min(wanted);
+        let granted = self.budget.take(&self.subject, wanted - free);
+        kept.charged += granted;
+        if free + granted == 0 {
+            return Ok(Read::Full);
+        }
+        let mut buffer = [0_u8; READ_MAX];
+        let space = buffer.get_mut(..free + granted).unwrap_or_default();
+        let outcome = pipe.try_read(space);
+        if let Ok(count) = outcome {
+            kept.data.extend(space.get(..count).unwrap_or_default());
+        }
+        let needed = kept.data.len().saturating_sub(RESERVED);
+        let unused = kept.charged.saturating_sub(needed);
+        kept.charged -= unused;
+        self.budget.give(&self.subject, unused);
+        outcome.map(|count| match count {
+            0 => Read::End,
+            count => Read::Bytes(count),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let charged = self.lock().charged;
+        self.budget.give(&self.subject, charged);
+    }
+}
+
+impl Kept {
+    fn to(&self) -> u64 {
+        self.from + self.data.len() as u64
+    }
+}
+
+/// What one read brought.
+enum Read {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing, for the window is full.
+    Full,
+    /// The end of the stream.
+    End,
+}
+
+/// Returns how many bytes wait in the pipe.
+fn waiting_in(pipe: &pipe::Receiver) -> usize {
+    let waiting = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
+    usize::try_from(waiting).unwrap_or(usize::MAX)
+}
+
+/// Says whether somebody still holds the writing end of `pipe`.
+fn end_of(pipe: &pipe::Receiver) -> PipeEnd {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut descriptors = [PollFd::new(pipe, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let polled = poll(&mut descriptors, Some(&now));
+    let [descriptor] = descriptors;
+    if polled.is_ok() && descriptor.revents().contains(PollFlags::HUP) {
+        PipeEnd::Closed
+    } else {
+        PipeEnd::Held
+    }
+}
