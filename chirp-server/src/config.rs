@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use beacon::HostPort;
 use clap::Parser;
 
 /// Serves one directory over the Chirp protocol, to the subjects that its ACLs name, and with
@@ -105,7 +106,7 @@ pub struct Args {
     /// Announce this server to the host by STOMP. BROKER is HOST[:PORT]; without it the broker is
     /// looked for at the default gateway, port 61613.
     #[arg(long, value_name = "BROKER", num_args = 0..=1, require_equals = true)]
-    pub announce: Option<Option<String>>,
+    pub announce: Option<Option<HostPort>>,
 
     /// The name to announce [default: the host name].
     #[arg(long, value_name = "NAME")]
@@ -113,7 +114,7 @@ pub struct Args {
 
     /// The address to announce where the detected one cannot be reached, as behind port forwarding.
     #[arg(long, value_name = "ADDR[:PORT]")]
-    pub announce_as: Option<String>,
+    pub announce_as: Option<HostPort>,
 
     /// Seconds between two announcements.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_time)]
@@ -204,14 +205,51 @@ mod tests {
     #[test]
     fn the_issue_s_command_line_is_accepted() {
         let args = Args::try_parse_from([
-            "chirp-server", "-r", "file:///srv", "-p", "0", "-I", "127.0.0.1", "-Z", "p", "-a", "unix", "-a",
-            "address", "-A", "acl", "-R", "-t", "30s", "-M", "5", "-d", "all", "-o", "log", "-P", "unix:root",
-            "-y", "/var/tmp/t", "-u", "-", "--exec", "--announce=10.0.2.2:61613", "--name", "g1",
-            "--announce-as", "1.2.3.4:5", "--beacon-interval", "2", "--sandbox=off", "-i", "nobody",
+            "chirp-server",
+            "-r",
+            "file:///srv",
+            "-p",
+            "0",
+            "-I",
+            "127.0.0.1",
+            "-Z",
+            "p",
+            "-a",
+            "unix",
+            "-a",
+            "address",
+            "-A",
+            "acl",
+            "-R",
+            "-t",
+            "30s",
+            "-M",
+            "5",
+            "-d",
+            "all",
+            "-o",
+            "log",
+            "-P",
+            "unix:root",
+            "-y",
+            "/var/tmp/t",
+            "-u",
+            "-",
+            "--exec",
+            "--announce=10.0.2.2:61613",
+            "--name",
+            "g1",
+            "--announce-as",
+            "1.2.3.4:5",
+            "--beacon-interval",
+            "2",
+            "--sandbox=off",
+            "-i",
+            "nobody",
         ])
         .unwrap();
         assert_eq!(args.root, PathBuf::from("/srv"));
-        assert_eq!(args.announce, Some(Some("10.0.2.2:61613".to_owned())));
+        assert_eq!(args.announce, Some(Some(HostPort::new("10.0.2.2", 61613))));
         let plain = Args::try_parse_from(["chirp-server", "--announce"]).unwrap();
         assert_eq!(plain.announce, Some(None));
         assert!(Args::try_parse_from(["chirp-server", "-a", "telepathy"]).is_err());

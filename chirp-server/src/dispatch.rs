@@ -45,11 +45,7 @@ fn refuse(request: &Request, code: Code) -> Outcome {
     }
 }
 
-fn attempt(
-    export: &Export,
-    session: &mut Session,
-    request: &Request,
-) -> Result<Outcome, Failure> {
+fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<Outcome, Failure> {
     use Follow::{No, Yes};
     let (subject, descriptors) = session.parts_mut();
     let door = export.door(subject);
@@ -57,9 +53,7 @@ fn attempt(
         Request::Whoami { limit } => Ok(identity::whoami(subject, *limit)),
         Request::Debug { flag: _ } => identity::debug(export.is_superuser(subject)),
 
-        Request::Open { path, flags, mode } => {
-            file::open(door, descriptors, path, *flags, *mode)
-        }
+        Request::Open { path, flags, mode } => file::open(door, descriptors, path, *flags, *mode),
         Request::Close { fd } => file::close(descriptors, *fd),
         Request::Pread { fd, length, offset } => {
             file::pread(descriptors.file(*fd)?, *length, *offset)
@@ -72,15 +66,11 @@ fn attempt(
         Request::Fstat { fd } => file::fstat(descriptors.file(*fd)?),
         Request::Fstatfs { fd } => file::fstatfs(descriptors.file(*fd)?),
         Request::Fsync { fd } => Ok(file::fsync(descriptors.file(*fd)?)),
-        Request::Ftruncate { fd, length } => {
-            file::ftruncate(descriptors.file(*fd)?, *length)
-        }
+        Request::Ftruncate { fd, length } => file::ftruncate(descriptors.file(*fd)?, *length),
         Request::Fchmod { fd, mode } => {
             file::fchmod(descriptors.file(*fd)?, *mode, export.is_read_only())
         }
-        Request::Fchown { fd, uid: _, gid: _ } => {
-            file::fchown(descriptors.file(*fd)?)
-        }
+        Request::Fchown { fd, uid: _, gid: _ } => file::fchown(descriptors.file(*fd)?),
 
         Request::Getfile { path } => body::getfile(&door.look(path, Yes, Rights::READ)?),
         Request::Putfile { path, mode, length } => {
@@ -98,9 +88,7 @@ fn attempt(
         Request::Rmdir { path } => name::rmdir(export, &door.delete(path)?),
         Request::Rmall { path } => name::rmall(&door.delete(path)?),
         Request::Unlink { path } => name::unlink(&door.delete(path)?),
-        Request::Rename { from, to } => {
-            name::rename(export, &door.take(from)?, &door.create(to)?)
-        }
+        Request::Rename { from, to } => name::rename(export, &door.take(from)?, &door.create(to)?),
         Request::Link { from, to } => {
             let source = door.change(from, No, Rights::READ.union(Rights::WRITE))?;
             name::link(&source, &door.create(to)?)
@@ -120,9 +108,16 @@ fn attempt(
         Request::Chmod { path, mode } => {
             metadata::chmod(&door.change(path, Yes, Rights::WRITE)?, *mode)
         }
-        Request::Chown { path, uid: _, gid: _ } | Request::Lchown { path, uid: _, gid: _ } => {
-            metadata::chown(&door.change(path, Yes, Rights::WRITE)?)
+        Request::Chown {
+            path,
+            uid: _,
+            gid: _,
         }
+        | Request::Lchown {
+            path,
+            uid: _,
+            gid: _,
+        } => metadata::chown(&door.change(path, Yes, Rights::WRITE)?),
         Request::Truncate { path, length } => {
             metadata::truncate(&door.change(path, Yes, Rights::WRITE)?, *length)
         }

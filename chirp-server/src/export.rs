@@ -60,11 +60,13 @@ impl Export {
             acl::check_default(path)
                 .map_err(|errno| ExportError::DefaultAcl(path.clone(), errno))?;
         }
-        let handle =
-            Root::open(root).map_err(|errno| ExportError::Root(root.to_owned(), errno))?;
+        let handle = Root::open(root).map_err(|errno| ExportError::Root(root.to_owned(), errno))?;
         let (journal, unfinished) = Journal::open(transient, &handle)?;
         if unfinished > 0 {
-            tracing::info!(unfinished, "removed what a server before this one left unfinished");
+            tracing::info!(
+                unfinished,
+                "removed what a server before this one left unfinished"
+            );
         }
         Ok(Self {
             root: handle,

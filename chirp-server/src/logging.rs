@@ -1,6 +1,7 @@
 //! The log: to standard error or to `-o FILE`, in as much detail as `-d` asks for.
 
 use std::fs::OpenOptions;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -29,7 +30,10 @@ pub fn start(flags: &[String], file: Option<&Path>) -> anyhow::Result<()> {
     }
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     match file {
-        None => builder.with_writer(std::io::stderr).init(),
+        None => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .init(),
         Some(path) => {
             let log = OpenOptions::new()
                 .create(true)

@@ -36,10 +36,15 @@ pub fn settle(user: Option<&str>) -> anyhow::Result<Account> {
         return Ok(account);
     }
     let Some(name) = user else {
-        bail!("started as root: name an ordinary user with -i USER, and the server works as that user");
+        bail!(
+            "started as root: name an ordinary user with -i USER, and the server works as that user"
+        );
     };
     let user = uzers::get_user_by_name(name).with_context(|| format!("-i {name}: no such user"))?;
-    ensure!(user.uid() != 0, "-i {name}: that is root; name an ordinary user");
+    ensure!(
+        user.uid() != 0,
+        "-i {name}: that is root; name an ordinary user"
+    );
     let groups: Vec<Gid> = uzers::get_user_groups(name, user.primary_group_id())
         .unwrap_or_default()
         .iter()

@@ -5,7 +5,7 @@
 /// # Errors
 ///
 /// The system's random source failed.
-pub fn hex<const N: usize>() -> Result<String, getrandom::Error> {
+pub(crate) fn hex<const N: usize>() -> Result<String, getrandom::Error> {
     let mut bytes = [0u8; N];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -74,7 +74,9 @@ impl Descriptors {
     ///
     /// -12.
     pub fn file(&self, number: Descriptor) -> Result<&Arc<File>, Code> {
-        let slot = usize::try_from(number).ok().and_then(|at| self.slots.get(at));
+        let slot = usize::try_from(number)
+            .ok()
+            .and_then(|at| self.slots.get(at));
         slot.and_then(Option::as_ref).ok_or(Code::BadDescriptor)
     }
 
@@ -84,8 +86,12 @@ impl Descriptors {
     ///
     /// -12.
     pub fn close(&mut self, number: Descriptor) -> Result<(), Code> {
-        let slot = usize::try_from(number).ok().and_then(|at| self.slots.get_mut(at));
-        slot.and_then(Option::take).map(drop).ok_or(Code::BadDescriptor)
+        let slot = usize::try_from(number)
+            .ok()
+            .and_then(|at| self.slots.get_mut(at));
+        slot.and_then(Option::take)
+            .map(drop)
+            .ok_or(Code::BadDescriptor)
     }
 }
 

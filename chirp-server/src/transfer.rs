@@ -122,9 +122,16 @@ pub async fn send_file(
     let mut position = offset;
     let end = offset.saturating_add(length);
     while position < end {
-        let count = usize::try_from(end - position).unwrap_or(CHUNK).min(4 * CHUNK);
+        let count = usize::try_from(end - position)
+            .unwrap_or(CHUNK)
+            .min(4 * CHUNK);
         let sent = stream.try_io(Interest::WRITABLE, || {
-            Ok(rustix::fs::sendfile(stream, file, Some(&mut position), count)?)
+            Ok(rustix::fs::sendfile(
+                stream,
+                file,
+                Some(&mut position),
+                count,
+            )?)
         });
         match sent {
             Ok(0) => {
@@ -205,7 +212,9 @@ pub async fn receive(
             outcome = sink.take(bytes);
         }
     };
-    let at_hand = usize::try_from(rest).unwrap_or(usize::MAX).min(buffered.len());
+    let at_hand = usize::try_from(rest)
+        .unwrap_or(usize::MAX)
+        .min(buffered.len());
     if at_hand > 0 {
         hand_over(&buffered.split_to(at_hand));
         rest -= at_hand as u64;

@@ -53,14 +53,21 @@ impl Transient {
                 named()
             );
         }
-        Self::lock(&path)
-            .with_context(named)?
-            .with_context(|| format!("{} is in use by another server; name another with -y", named()))
+        Self::lock(&path).with_context(named)?.with_context(|| {
+            format!(
+                "{} is in use by another server; name another with -y",
+                named()
+            )
+        })
     }
 
     fn open_default(root: &Path, account: &Account) -> anyhow::Result<Self> {
         let digest = Sha256::digest(root.as_os_str().as_bytes());
-        let tree: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let tree: String = digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let mut reasons = Vec::new();
         for base in default_bases(account) {
             if base.starts_with(root) {
@@ -71,7 +78,10 @@ impl Transient {
                 Err(error) => reasons.push(format!("{}: {error:#}", base.display())),
             }
         }
-        bail!("no place for the transient directory ({}); name one with -y", reasons.join("; "))
+        bail!(
+            "no place for the transient directory ({}); name one with -y",
+            reasons.join("; ")
+        )
     }
 
     fn open_slot(base: &Path, tree: &str) -> anyhow::Result<Self> {
@@ -178,6 +188,10 @@ mod tests {
         let place = first.path().to_owned();
         drop(first);
         let third = Transient::open_slot(base.path(), "abc").unwrap();
-        assert_eq!(third.path(), place, "the next server finds what the first left");
+        assert_eq!(
+            third.path(),
+            place,
+            "the next server finds what the first left"
+        );
     }
 }

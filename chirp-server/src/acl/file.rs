@@ -53,8 +53,7 @@ pub(super) fn write_new(dir: &Dir, name: &[u8], text: &[u8]) -> Result<(), Errno
     if text.len() as u64 > SIZE_MAX {
         return Err(Errno::FBIG);
     }
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
     let mut rest = text;
     while !rest.is_empty() {

@@ -49,6 +49,8 @@ fn change(
     change: impl FnOnce(&Acl) -> Acl,
 ) -> Result<Outcome, Failure> {
     let handle = dir.directory()?;
-    export.acls.change(handle, dir.path(), &export.journal, change)?;
+    export
+        .acls
+        .change(handle, dir.path(), &export.journal, change)?;
     Ok(Outcome::Number(0))
 }

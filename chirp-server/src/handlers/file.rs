@@ -39,10 +39,7 @@ pub(crate) fn open(
 }
 
 /// Closes a descriptor.
-pub(crate) fn close(
-    descriptors: &mut Descriptors,
-    number: Descriptor,
-) -> Result<Outcome, Failure> {
+pub(crate) fn close(descriptors: &mut Descriptors, number: Descriptor) -> Result<Outcome, Failure> {
     descriptors.close(number)?;
     Ok(Outcome::Number(0))
 }
@@ -94,7 +91,10 @@ pub(crate) fn sread(file: &Arc<File>, stride: Stride) -> Result<Outcome, Failure
 /// rest is dropped.
 pub(crate) fn pwrite(file: &Arc<File>, length: u64, offset: u64) -> Result<Outcome, Failure> {
     let written = length.min(IO_MAX);
-    if offset.checked_add(written).is_none_or(|end| i64::try_from(end).is_err()) {
+    if offset
+        .checked_add(written)
+        .is_none_or(|end| i64::try_from(end).is_err())
+    {
         return Err(Code::InvalidRequest.into());
     }
     require_writable(file)?;

@@ -31,7 +31,9 @@ pub(crate) fn mkdir(export: &Export, target: &Granted, acl: &Acl) -> Result<Outc
 pub(crate) fn rmdir(export: &Export, target: &Granted) -> Result<Outcome, Failure> {
     let dir = target.directory()?;
     // No change of the list may come between its removal and that of the directory.
-    export.acls.locked(dir, || tree::remove_visibly_empty(target, &export.journal))?;
+    export
+        .acls
+        .locked(dir, || tree::remove_visibly_empty(target, &export.journal))?;
     Ok(Outcome::Number(0))
 }
 

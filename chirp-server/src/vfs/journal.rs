@@ -253,7 +253,9 @@ fn unfinished_places(text: &[u8]) -> Vec<Unfinished> {
         match line.split_first() {
             Some((b'+', record)) => places.extend(Unfinished::parse(record)),
             Some((b'-', record)) => {
-                let ended = std::str::from_utf8(record).ok().and_then(|id| id.parse().ok());
+                let ended = std::str::from_utf8(record)
+                    .ok()
+                    .and_then(|id| id.parse().ok());
                 places.retain(|(id, _)| Some(*id) != ended);
             }
             _ => {}

@@ -84,6 +84,8 @@ impl Listing {
 
 impl std::fmt::Debug for Listing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listing").field("dir", &self.dir).finish_non_exhaustive()
+        f.debug_struct("Listing")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
     }
 }

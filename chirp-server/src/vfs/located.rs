@@ -102,7 +102,11 @@ impl Located {
     /// Reports whether this is the access control list of a directory that clients may see.
     #[must_use]
     pub fn is_acl_file(&self) -> bool {
-        self.name() == ACL_NAME && !self.holder_path().split(|&b| b == b'/').any(super::is_reserved)
+        self.name() == ACL_NAME
+            && !self
+                .holder_path()
+                .split(|&b| b == b'/')
+                .any(super::is_reserved)
     }
 
     /// Returns what was found.
@@ -303,12 +307,9 @@ impl Located {
             Object::Directory(dir, _) => {
                 rustix::fs::utimensat(dir, c".", &times, AtFlags::SYMLINK_NOFOLLOW)
             }
-            Object::Missing(_) | Object::Other(_) => rustix::fs::utimensat(
-                &self.holder,
-                self.name(),
-                &times,
-                AtFlags::SYMLINK_NOFOLLOW,
-            ),
+            Object::Missing(_) | Object::Other(_) => {
+                rustix::fs::utimensat(&self.holder, self.name(), &times, AtFlags::SYMLINK_NOFOLLOW)
+            }
         }
     }
 
@@ -324,9 +325,7 @@ impl Located {
         wanted.set(rustix::fs::Access::EXEC_OK, execute);
         self.stat()?;
         match &self.object {
-            Object::Directory(dir, _) => {
-                rustix::fs::accessat(dir, c".", wanted, AtFlags::EACCESS)
-            }
+            Object::Directory(dir, _) => rustix::fs::accessat(dir, c".", wanted, AtFlags::EACCESS),
             Object::Missing(_) | Object::Other(_) => rustix::fs::accessat(
                 &self.holder,
                 self.name(),

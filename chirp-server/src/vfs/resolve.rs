@@ -107,9 +107,8 @@ impl Root {
             self.dir().clone()
         } else {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let resolve = ResolveFlags::IN_ROOT
-                | ResolveFlags::NO_MAGICLINKS
-                | ResolveFlags::NO_SYMLINKS;
+            let resolve =
+                ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
             match rustix::fs::openat2(self.dir(), parent, flags, Mode::empty(), resolve) {
                 Ok(fd) => Dir::new(fd),
                 // A link; or a kernel or a system call filter without openat2.

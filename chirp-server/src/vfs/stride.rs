@@ -48,7 +48,9 @@ impl Pattern {
         };
         let mut total = whole * self.piece;
         if whole < pieces {
-            total += room.saturating_sub(whole.saturating_mul(self.every)).min(self.piece);
+            total += room
+                .saturating_sub(whole.saturating_mul(self.every))
+                .min(self.piece);
         }
         self.total = total;
         self
@@ -115,7 +117,10 @@ impl Gather {
                 return Ok(false);
             };
             let ready = self.window_at(position)?;
-            let length = usize::try_from(left).unwrap_or(usize::MAX).min(room).min(ready.len());
+            let length = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(room)
+                .min(ready.len());
             let Some(data) = ready.get(..length) else {
                 return Err(Errno::IO);
             };

@@ -50,10 +50,7 @@ pub fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
 /// # Errors
 ///
 /// `NOTEMPTY` if a client sees something in it, `BUSY` for the root, or the system's.
-pub(crate) fn remove_visibly_empty(
-    target: &Located,
-    journal: &Arc<Journal>,
-) -> Result<(), Errno> {
+pub(crate) fn remove_visibly_empty(target: &Located, journal: &Arc<Journal>) -> Result<(), Errno> {
     let dir = target.directory()?;
     let mut hidden: Vec<Vec<u8>> = Vec::new();
     let mut entries = Entries::new(dir.readable()?)?;
@@ -63,7 +60,10 @@ pub(crate) fn remove_visibly_empty(
         if name == b"." || name == b".." || name == ACL_NAME {
             continue;
         }
-        let is_file = || dir.stat(name).is_ok_and(|stat| !wire::stat(&stat).is_directory());
+        let is_file = || {
+            dir.stat(name)
+                .is_ok_and(|stat| !wire::stat(&stat).is_directory())
+        };
         if !is_reserved(name) || !is_file() {
             return Err(Errno::NOTEMPTY);
         }

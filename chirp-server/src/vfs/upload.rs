@@ -51,11 +51,8 @@ impl Upload {
             }
         }
         let temporary = Temporary::new(journal, target.holder(), target.holder_path())?;
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = new_file_mode(mode);
         let fd = rustix::fs::openat(temporary.dir(), temporary.name(), flags, mode)?;
         Ok(Self {

@@ -147,7 +147,10 @@ impl Peer<'_> {
     #[track_caller]
     pub(crate) fn stat(&mut self, path: &str) -> chirp_proto::Stat {
         let reply = self.send(format!("stat {path}\n"));
-        let line = reply.strip_prefix(b"0\n").expect("a stat line").trim_ascii_end();
+        let line = reply
+            .strip_prefix(b"0\n")
+            .expect("a stat line")
+            .trim_ascii_end();
         chirp_proto::Stat::parse(line).unwrap()
     }
 }

@@ -1,0 +1,319 @@
+//! One client: login, then requests in order, until either side ends it.
+//!
+//! What a waiting connection costs is this task and two buffers of at most [`KEPT`] bytes; a
+//! transfer adds one buffer ([`crate::transfer::CHUNK`]). Answers to pipelined requests are
+//! gathered and sent together.
+
+mod exec;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, BytesMut};
+use chirp_proto::parse::{Decoder, Step};
+use chirp_proto::{Code, Request, encode};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::auth::{self, AuthError};
+use crate::dispatch::dispatch;
+use crate::listener::Stop;
+use crate::outcome::{Outcome, Receiver};
+use crate::server::Server;
+use crate::session::Session;
+use crate::transfer::{self, Discard, Progress};
+
+/// Bytes that are read at once while looking for requests.
+const READ: usize = 8 * 1024;
+
+/// Bytes of a buffer that a connection keeps while it waits.
+const KEPT: usize = 8 * 1024;
+
+/// Bytes of gathered answers after which they are sent.
+const FLUSH_AT: usize = 64 * 1024;
+
+/// Serves one connection to its end.
+pub async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, stop: Stop) {
+    let abort = stop.abort.clone();
+    let work = serve_until_end(server, stream, peer, stop);
+    tokio::select! {
+        // A connection that ends in an error has nobody left to tell.
+        result = work => match result {
+            Ok(()) => tracing::debug!(target: "tcp", %peer, "connection ended"),
+            Err(error) => tracing::debug!(target: "tcp", %peer, %error, "connection ended"),
+        },
+        () = abort.cancelled() => {
+            tracing::warn!(%peer, "connection cut off by the server's end");
+        }
+    }
+}
+
+async fn serve_until_end(
+    server: Arc<Server>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    stop: Stop,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut input = BytesMut::with_capacity(READ);
+    let address = peer.ip().to_canonical();
+    let login = auth::login(&server.auth, address, &mut stream, &mut input);
+    let subject = tokio::select! {
+        login = tokio::time::timeout(server.idle, login) => match login {
+            Ok(Ok(subject)) => subject,
+            Ok(Err(AuthError::Closed)) => return Ok(()),
+            Ok(Err(error)) => return Err(io::Error::other(error)),
+            Err(_) => return Err(io::Error::other("no login within the idle time")),
+        },
+        () = stop.drain.cancelled() => return Ok(()),
+    };
+    tracing::debug!(target: "auth", %peer, %subject, "logged in");
+    let mut connection = Connection {
+        idle_timer: Box::pin(tokio::time::sleep(server.idle)),
+        idle_since: Instant::now(),
+        drain: Box::pin(stop.drain.clone().cancelled_owned()),
+        draining: stop.drain,
+        session: Session::new(subject),
+        decoder: Decoder::default(),
+        input,
+        output: BytesMut::new(),
+        stream,
+        server,
+    };
+    connection.requests().await
+}
+
+struct Connection {
+    server: Arc<Server>,
+    stream: TcpStream,
+    session: Session,
+    decoder: Decoder,
+    input: BytesMut,
+    output: BytesMut,
+    /// Fires at the earliest moment at which the idle time could be over; it is set again only
+    /// then, so that a request costs no timer.
+    idle_timer: Pin<Box<Sleep>>,
+    idle_since: Instant,
+    drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    draining: tokio_util::sync::CancellationToken,
+}
+
+impl Connection {
+    async fn requests(&mut self) -> io::Result<()> {
+        loop {
+            match self.decoder.step(&self.input) {
+                Step::More => {
+                    self.flush().await?;
+                    if self.draining.is_cancelled() || !self.fill().await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Step::End => return self.flush().await,
+                Step::Skip { used } => {
+                    let line_ended = self.input.get(used.saturating_sub(1)) == Some(&b'\n');
+                    self.input.advance(used);
+                    if line_ended {
+                        self.idle_since = Instant::now();
+                    }
+                    tokio::task::coop::consume_budget().await;
+                    continue;
+                }
+                Step::Malformed { code, used, body } => {
+                    tracing::debug!(target: "chirp", subject = %self.session.subject(), %code, "malformed request");
+                    self.input.advance(used);
+                    self.discard(body).await?;
+                    encode::failure(code, &mut self.output);
+                }
+                Step::Request { request, used } => {
+                    self.input.advance(used);
+                    self.request(request).await?;
+                }
+            }
+            self.idle_since = Instant::now();
+            if self.output.len() >= FLUSH_AT {
+                self.flush().await?;
+            }
+        }
+    }
+
+    async fn request(&mut self, request: Request) -> io::Result<()> {
+        tracing::debug!(target: "chirp", subject = %self.session.subject(), ?request, "request");
+        match request {
+            Request::Features => {
+                encode::counted(self.server.features.as_bytes(), &mut self.output);
+                Ok(())
+            }
+            // Apart, and boxed, so that the state of an execution's stream is not part of every
+            // waiting connection.
+            Request::Exec { .. }
+            | Request::ExecAttach { .. }
+            | Request::ExecStatus { .. }
+            | Request::ExecWait { .. }
+            | Request::ExecSignal { .. }
+            | Request::ExecList
+            | Request::ExecRemove { .. }
+            | Request::ExecOutput { .. } => Box::pin(self.exec(request)).await,
+            request => {
+                let outcome = dispatch(&self.server.export, &mut self.session, &request);
+                self.answer(outcome).await
+            }
+        }
+    }
+
+    async fn answer(&mut self, mut outcome: Outcome) -> io::Result<()> {
+        loop {
+            let out = &mut self.output;
+            match outcome {
+                Outcome::Failed(code) => encode::failure(code, out),
+                Outcome::Number(number) => encode::number(number, out),
+                Outcome::Counted(data) => encode::counted(&data, out),
+                Outcome::Stat(number, stat) => {
+                    encode::number(number, out);
+                    stat.encode_into(out);
+                }
+                Outcome::StatFs(stat) => {
+                    encode::number(0, out);
+                    stat.encode_into(out);
+                }
+                Outcome::Text(text) => {
+                    encode::number(0, out);
+                    out.put_slice(&text);
+                }
+                Outcome::Listing(mut listing) => {
+                    encode::number(0, out);
+                    while listing.fill(&mut self.output)? {
+                        self.flush().await?;
+                    }
+                }
+                Outcome::Gather(mut gather) => {
+                    encode::number(gather.total(), out);
+                    while gather.fill(&mut self.output)? {
+                        self.flush().await?;
+                    }
+                }
+                Outcome::SendFile {
+                    file,
+                    offset,
+                    length,
+                } => {
+                    encode::number(length, out);
+                    let mut progress = self.progress();
+                    transfer::flush(&self.stream, &mut self.output, length > 0, &mut progress)
+                        .await?;
+                    transfer::send_file(&self.stream, &file, offset, length, &mut progress).await?;
+                }
+                Outcome::Receive { length, sink } => {
+                    let verdict = self.receive(length, sink).await?;
+                    self.verdict(verdict);
+                }
+                Outcome::ReceiveAfterGo { length, sink } => {
+                    encode::number(0, out);
+                    self.flush().await?;
+                    let verdict = self.receive(length, sink).await?;
+                    self.verdict(verdict);
+                }
+                Outcome::Blocking(work) => {
+                    // What was answered before does not wait for what takes long.
+                    self.flush().await?;
+                    outcome = tokio::task::spawn_blocking(work).await?;
+                    continue;
+                }
+            }
+            return Ok(());
+        }
+    }
+
+    fn verdict(&mut self, verdict: Result<u64, Code>) {
+        match verdict {
+            Ok(number) => encode::number(number, &mut self.output),
+            Err(code) => encode::failure(code, &mut self.output),
+        }
+    }
+
+    async fn receive(
+        &mut self,
+        length: u64,
+        mut sink: Box<dyn Receiver>,
+    ) -> io::Result<Result<u64, Code>> {
+        let mut progress = self.progress();
+        let taken = transfer::receive(
+            &self.stream,
+            &mut self.input,
+            length,
+            &mut sink,
+            &mut progress,
+        )
+        .await?;
+        Ok(taken.and_then(|()| sink.finish()))
+    }
+
+    async fn discard(&mut self, length: u64) -> io::Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        let mut progress = self.progress();
+        let _ = transfer::receive(
+            &self.stream,
+            &mut self.input,
+            length,
+            &mut Discard,
+            &mut progress,
+        )
+        .await?;
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::new(self.server.stalled)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let mut progress = self.progress();
+        transfer::flush(&self.stream, &mut self.output, false, &mut progress).await
+    }
+
+    /// Reads more of the client's requests; false at the end of them.
+    async fn fill(&mut self) -> io::Result<bool> {
+        loop {
+            // Where nothing is buffered a buffer that grew is given back.
+            if self.input.is_empty() && self.input.capacity() > KEPT {
+                self.input = BytesMut::new();
+            }
+            if self.output.capacity() > KEPT {
+                self.output = BytesMut::new();
+            }
+            self.input.reserve(READ / 2);
+            match self.stream.try_read_buf(&mut self.input) {
+                Ok(count) => return Ok(count > 0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            tokio::select! {
+                biased;
+                ready = self.stream.readable() => ready?,
+                () = &mut self.idle_timer => self.check_idle()?,
+                () = &mut self.drain => return Ok(false),
+            }
+        }
+    }
+
+    /// The timer fired: either the client was idle for the whole time, or the timer is set again.
+    fn check_idle(&mut self) -> io::Result<()> {
+        let deadline = self.idle_since + self.server.idle;
+        if Instant::now() >= deadline {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no request within the idle time",
+            ));
+        }
+        self.idle_timer.as_mut().reset(deadline);
+        Ok(())
+    }
+}

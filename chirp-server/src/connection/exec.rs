@@ -1,0 +1,192 @@
+//! The requests of the exec extension on a connection. Only they may put words after an error
+//! code, and only they take the connection into stream mode.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chirp_proto::request::ExecutionName;
+use chirp_proto::{Code, Request, encode};
+use exec_ext::limits::{DROPPED_BODY_MAX, REQUEST_MAX};
+use exec_ext::request::ExecRequest;
+use exec_ext::runner::{AttachTicket, Execution, StartError};
+use exec_ext::{StreamSettings, stream};
+use serde::Serialize;
+
+use super::Connection;
+use crate::exec;
+use crate::transfer::{self, Collect};
+
+impl Connection {
+    /// Answers a request of the extension.
+    pub(super) async fn exec(&mut self, request: Request) -> io::Result<()> {
+        if self.server.exec.is_none() {
+            self.drop_body(request.body_length()).await?;
+            self.refuse(
+                Code::NotSupported,
+                "this server runs no programs; start it with --exec",
+            );
+            return self.end_after(request.body_length()).await;
+        }
+        match request {
+            Request::Exec { length } => return self.start(length).await,
+            Request::ExecStatus { execution } => {
+                let found = self.find(&execution).map(|execution| execution.status());
+                self.json(found.as_ref());
+            }
+            Request::ExecWait { execution, seconds } => {
+                let Some(found) = self.find(&execution) else {
+                    self.json(None::<&()>);
+                    return Ok(());
+                };
+                self.flush().await?;
+                let status = found.wait(Duration::from_secs(seconds)).await;
+                self.json(Some(&status));
+            }
+            Request::ExecSignal { execution, number } => {
+                match (self.find(&execution), i32::try_from(number)) {
+                    (None, _) => self.json(None::<&()>),
+                    (Some(found), Ok(number @ 1..=64)) => {
+                        found.signal(number);
+                        encode::number(0, &mut self.output);
+                    }
+                    (Some(_), _) => self.refuse(Code::InvalidRequest, "signals are 1 to 64"),
+                }
+            }
+            Request::ExecList => {
+                let superuser = self.is_superuser();
+                let subject = self.session.subject().as_str();
+                let list = self
+                    .server
+                    .exec
+                    .as_ref()
+                    .map(|exec| exec.executions.list(subject, superuser));
+                self.json(list.as_ref());
+            }
+            _ => self.refuse(Code::NotSupported, "this version does not serve that yet"),
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, length: u64) -> io::Result<()> {
+        if length > REQUEST_MAX as u64 {
+            self.drop_body(length).await?;
+            let words = format!("the request may have {REQUEST_MAX} bytes");
+            self.refuse(Code::TooBig, &words);
+            return self.end_after(length).await;
+        }
+        let mut body = Collect::default();
+        let mut progress = self.progress();
+        let taken = transfer::receive(
+            &self.stream,
+            &mut self.input,
+            length,
+            &mut body,
+            &mut progress,
+        );
+        if let Err(code) = taken.await? {
+            encode::failure(code, &mut self.output);
+            return Ok(());
+        }
+        self.flush().await?;
+        match self.started(&body.0).await {
+            Ok((id, attach)) => {
+                tracing::info!(target: "exec", id, subject = %self.session.subject(), "execution");
+                encode::number(id, &mut self.output);
+                self.flush().await?;
+                match attach {
+                    Some(attach) => self.stream(attach).await,
+                    None => Ok(()),
+                }
+            }
+            Err(error) => {
+                tracing::debug!(target: "exec", subject = %self.session.subject(), %error, "refused");
+                self.refuse(error.code, &error.message);
+                Ok(())
+            }
+        }
+    }
+
+    async fn started(&self, body: &[u8]) -> Result<(u64, Option<AttachTicket>), StartError> {
+        let Some(exec) = &self.server.exec else {
+            return Err(StartError::new(
+                Code::NotSupported,
+                "this server runs no programs",
+            ));
+        };
+        let request =
+            ExecRequest::parse(body).map_err(|error| StartError::new(error.code, error.message))?;
+        if let Some(field) = request.unsupported() {
+            return Err(StartError::new(
+                Code::NotSupported,
+                format!("{field} is not supported by this version"),
+            ));
+        }
+        let request = Arc::new(request);
+        let (server, subject) = (Arc::clone(&self.server), self.session.subject().clone());
+        let asked = Arc::clone(&request);
+        let prepare = move || match &server.exec {
+            Some(exec) => exec::prepare(exec, &server.export, &subject, &asked),
+            None => Err(StartError::new(
+                Code::NotSupported,
+                "this server runs no programs",
+            )),
+        };
+        let subject = self.session.subject().as_str();
+        let started = exec.executions.start(subject, request, prepare).await?;
+        Ok((started.execution.id(), started.attach))
+    }
+
+    /// Hands the connection to an execution's stream until `done`.
+    async fn stream(&mut self, attach: AttachTicket) -> io::Result<()> {
+        let (mut reader, mut writer) = self.stream.split();
+        let settings = StreamSettings::default();
+        stream::serve(attach, &mut reader, &mut self.input, &mut writer, settings)
+            .await
+            .map(drop)
+            .map_err(io::Error::other)
+    }
+
+    fn find(&self, name: &ExecutionName) -> Option<Arc<Execution>> {
+        let exec = self.server.exec.as_ref()?;
+        let subject = self.session.subject().as_str();
+        exec.executions.find(subject, name, self.is_superuser())
+    }
+
+    fn is_superuser(&self) -> bool {
+        self.server.export.is_superuser(self.session.subject())
+    }
+
+    /// Answers a value as JSON with its length; what does not exist, or not for this subject, is
+    /// no such execution.
+    fn json(&mut self, value: Option<&impl Serialize>) {
+        match value.map(serde_json::to_vec) {
+            None => self.refuse(Code::NoSuchJob, "no such execution"),
+            Some(Ok(text)) => encode::counted(&text, &mut self.output),
+            Some(Err(error)) => self.refuse(Code::Unknown, &error.to_string()),
+        }
+    }
+
+    fn refuse(&mut self, code: Code, words: &str) {
+        encode::failure_with_words(code, words, &mut self.output);
+    }
+
+    /// Drops a refused request's body, up to the limit for that.
+    async fn drop_body(&mut self, length: u64) -> io::Result<()> {
+        if length <= DROPPED_BODY_MAX {
+            self.discard(length).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the connection after its error line where the body was too long to be dropped.
+    async fn end_after(&mut self, length: u64) -> io::Result<()> {
+        if length <= DROPPED_BODY_MAX {
+            return Ok(());
+        }
+        self.flush().await?;
+        Err(io::Error::other(
+            "a refused body was too long to be dropped",
+        ))
+    }
+}

@@ -1,0 +1,174 @@
+//! From an `exec` request to open handles: every path it names goes through the same door as any
+//! other request's.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use chirp_proto::acl::Rights;
+use chirp_proto::request::OpenFlags;
+use chirp_proto::{Code, Subject, VirtualPath};
+use exec_ext::request::{ExecRequest, OutputTo, StdinFrom};
+use exec_ext::runner::{DEFAULT_PATH, Input, Output, Prepared, StartError, find_program};
+
+use super::Exec;
+use crate::authorize::{Door, Failure};
+use crate::config::Sandbox;
+use crate::export::Export;
+use crate::vfs::{Dir, Follow};
+
+/// How often a path is looked at anew because it changed between check and use.
+const RACES_MAX: usize = 16;
+
+/// Resolves and opens what a request names, for a subject that may do so.
+///
+/// # Errors
+///
+/// [`StartError`]: the code and words that the client is told.
+pub(crate) fn prepare(
+    exec: &Exec,
+    export: &Export,
+    subject: &Subject,
+    request: &ExecRequest,
+) -> Result<Prepared, StartError> {
+    if exec.sandbox == Sandbox::Require {
+        return Err(StartError::new(
+            Code::NotSupported,
+            "no sandbox can be enforced, and the server was started with --sandbox=require",
+        ));
+    }
+    let door = export.door(subject);
+    let path = virtual_path(&request.path)?;
+    let cwd = named(&path, || working_directory(door, &path))?;
+    let stdout = output(door, &request.stdout)?;
+    Ok(Prepared {
+        program: program(exec, door, &path, request)?,
+        cwd,
+        stdin: input(door, &request.stdin)?,
+        stdout,
+        stderr: output(door, &request.stderr)?,
+        env: exec.environment.clone(),
+        limits: exec.limits_for(&request.limits),
+    })
+}
+
+fn working_directory(door: Door<'_>, path: &VirtualPath) -> Result<OwnedFd, Failure> {
+    let place = door.look(path, Follow::Yes, Rights::EXECUTE)?;
+    Ok(place.directory().and_then(Dir::readable)?)
+}
+
+/// Finds the program; where it lies in the exported tree, the subject needs `x` there too.
+fn program(
+    exec: &Exec,
+    door: Door<'_>,
+    cwd: &VirtualPath,
+    request: &ExecRequest,
+) -> Result<PathBuf, StartError> {
+    let cmd = request.cmd.as_os_str();
+    if let Some(name) = cmd.as_bytes().strip_prefix(b"./") {
+        let inside = cwd.join(name).map_err(|code| refusal(code, cmd))?;
+        named(&inside, || {
+            door.look(&inside, Follow::Yes, Rights::EXECUTE).map(drop)
+        })?;
+        return Ok(cmd.into());
+    }
+    let found = if cmd.as_bytes().starts_with(b"/") {
+        PathBuf::from(cmd)
+    } else if cmd.as_bytes().contains(&b'/') {
+        return Err(StartError::new(
+            Code::InvalidRequest,
+            format!(
+                "cmd {}: give an absolute path, a bare name, or ./NAME relative to path",
+                cmd.display()
+            ),
+        ));
+    } else {
+        let search = request
+            .env
+            .get("PATH")
+            .map_or(OsStr::new(DEFAULT_PATH), |path| path);
+        find_program(cmd, search)?
+    };
+    if let Some(inside) = inside_tree(&exec.root, &found) {
+        named(&inside, || {
+            door.look(&inside, Follow::Yes, Rights::EXECUTE).map(drop)
+        })?;
+    }
+    Ok(found)
+}
+
+/// Returns where in the exported tree a host path leads, if it leads there.
+fn inside_tree(root: &Path, program: &Path) -> Option<VirtualPath> {
+    let real = program.canonicalize().ok()?;
+    let inside = real.strip_prefix(root).ok()?;
+    VirtualPath::from_decoded(inside.as_os_str().as_bytes()).ok()
+}
+
+fn input(door: Door<'_>, from: &StdinFrom) -> Result<Input, StartError> {
+    Ok(match from {
+        StdinFrom::None => Input::Null,
+        StdinFrom::Stream => Input::Stream,
+        StdinFrom::File(path) => Input::File(open(door, path, OpenFlags::parse(b"r"))?),
+    })
+}
+
+fn output(door: Door<'_>, to: &OutputTo) -> Result<Output, StartError> {
+    Ok(match to {
+        OutputTo::Stream => Output::Stream,
+        OutputTo::Discard => Output::Discard,
+        OutputTo::Stdout => Output::Stdout,
+        OutputTo::File { path, append } => {
+            let letters: &[u8] = if *append { b"wca" } else { b"wct" };
+            Output::File(open(door, path, OpenFlags::parse(letters))?)
+        }
+        // Refused before: `ExecRequest::unsupported`.
+        OutputTo::Capture => {
+            return Err(StartError::new(
+                Code::NotSupported,
+                "capture is not supported",
+            ));
+        }
+    })
+}
+
+fn open(door: Door<'_>, path: &OsStr, flags: OpenFlags) -> Result<OwnedFd, StartError> {
+    let path = virtual_path(path)?;
+    let file: File = named(&path, || {
+        let (target, how) = door.open(&path, flags, 0o600)?;
+        match target.directory() {
+            Ok(_) => Err(Code::IsDirectory.into()),
+            Err(_) => Ok(target.open(how)?),
+        }
+    })?;
+    Ok(file.into())
+}
+
+fn virtual_path(path: &OsStr) -> Result<VirtualPath, StartError> {
+    VirtualPath::from_decoded(path.as_bytes()).map_err(|code| refusal(code, path))
+}
+
+/// Names the path in a refusal, and looks again where it changed between check and use.
+fn named<T>(
+    path: &VirtualPath,
+    mut action: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, StartError> {
+    for _ in 0..RACES_MAX {
+        match action() {
+            Ok(value) => return Ok(value),
+            Err(Failure::Stale) => {}
+            Err(Failure::Code(code)) => {
+                return Err(StartError::new(code, format!("{path}: {code}")));
+            }
+        }
+    }
+    Err(StartError::new(
+        Code::TryAgain,
+        format!("{path}: changed while it was looked at"),
+    ))
+}
+
+fn refusal(code: Code, path: &OsStr) -> StartError {
+    StartError::new(code, format!("{}: {code}", path.display()))
+}

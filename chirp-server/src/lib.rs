@@ -1,0 +1,49 @@
+//! A confined Chirp server: one directory, served over the protocol of cctools' `chirp_server`,
+//! with the exec extension.
+//!
+//! A request goes one way: bytes → [`chirp_proto::Request`] → rights ([`authorize`]) → handler →
+//! confined file system ([`vfs`]) → [`outcome::Outcome`] → bytes.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`config`] | the command line |
+//! | [`server`] | what all connections share; start and stop |
+//! | [`listener`] | accepting connections; the limit on them; shutdown |
+//! | [`connection`] | one client: login, then requests until the end |
+//! | [`auth`] | login methods |
+//! | [`session`] | what one connection holds: its subject and descriptors |
+//! | [`authorize`] | which rights a request needs; the one door to the files |
+//! | [`dispatch`] | requests to handlers, the whole list on one screen |
+//! | `handlers` | what requests do, grouped by concern |
+//! | [`export`] | the tree together with what governs it |
+//! | [`vfs`] | the confined tree |
+//! | [`acl`] | rights files |
+//! | [`transfer`] | bodies between sockets and files |
+//! | [`transient`] | the directory for the server's own state |
+//! | [`privileges`] | who the server works as |
+//! | [`exec`] | programs for clients |
+//! | [`features`] | what the server can do besides plain Chirp |
+//! | [`announce`], [`catalog`] | presence by STOMP; status records for cctools' catalog |
+
+pub mod acl;
+pub mod announce;
+pub mod auth;
+pub mod authorize;
+pub mod catalog;
+pub mod config;
+pub mod connection;
+pub mod dispatch;
+pub mod exec;
+pub mod export;
+pub mod features;
+mod handlers;
+pub mod listener;
+pub mod logging;
+pub mod outcome;
+pub mod privileges;
+mod random;
+pub mod server;
+pub mod session;
+pub mod transfer;
+pub mod transient;
+pub mod vfs;

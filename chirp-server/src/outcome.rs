@@ -1,0 +1,82 @@
+//! What a request came to, as a value: the connection turns it into bytes.
+
+use std::fs::File;
+
+use chirp_proto::{Code, Stat, StatFs};
+
+use crate::transfer::Sink;
+use crate::vfs::Listing;
+use crate::vfs::stride::Gather;
+
+/// The result of dispatching a request.
+///
+/// `Send` everywhere, so that long work may move to another thread.
+pub enum Outcome {
+    /// A failure: the bare code.
+    Failed(Code),
+    /// A success: one number.
+    Number(u64),
+    /// A count and as many bytes.
+    Counted(Vec<u8>),
+    /// 0 (or the descriptor, for `open`) and a stat line.
+    Stat(u64, Stat),
+    /// 0 and a statfs line.
+    StatFs(StatFs),
+    /// 0 and raw text that was made whole (an ACL with its empty line at the end).
+    Text(Vec<u8>),
+    /// 0, and the listing in pieces, with the empty line at its end.
+    Listing(Listing),
+    /// A count and as many bytes of the file.
+    SendFile {
+        /// What to send from.
+        file: File,
+        /// Where the bytes begin.
+        offset: u64,
+        /// How many there are.
+        length: u64,
+    },
+    /// A count ([`Gather::total`]) and as many bytes, in pieces.
+    Gather(Gather),
+    /// A body that comes at once (`pwrite`, `swrite`): taken by the sink, then its verdict.
+    Receive {
+        /// The length the client announced.
+        length: u64,
+        /// Where it goes.
+        sink: Box<dyn Receiver>,
+    },
+    /// A body that the client sends after it has read a 0 (`putfile`): taken by the sink, then its
+    /// verdict as a second status line.
+    ReceiveAfterGo {
+        /// The length the client announced.
+        length: u64,
+        /// Where it goes.
+        sink: Box<dyn Receiver>,
+    },
+    /// Work that may take long (`rmall`, digests of large files, `fsync`): to be run where it holds
+    /// up no other connection.
+    Blocking(Box<dyn FnOnce() -> Self + Send>),
+}
+
+/// Takes a body and says at its end what it came to. Dropped before [`Receiver::finish`], it
+/// leaves everything as it was, as far as the verb promises that.
+pub trait Receiver: Send {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told; the rest of the body is then read and dropped.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Code>;
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told instead of the number.
+    fn finish(self: Box<Self>) -> Result<u64, Code>;
+}
+
+impl Sink for Box<dyn Receiver> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Code> {
+        self.as_mut().take(bytes)
+    }
+}
