@@ -1,0 +1,98 @@
+//! The connect-back check: is the one who answers at an announced address the one who announced it, and
+//! can it be given work? (`host-agent.md` parts 3 and 4.)
+
+use std::time::Duration;
+
+use beacon::registry::{CheckResult, Target};
+use chirp_client::{Client, Error};
+use exec_ext::request::{ExecRequest, OnDisconnect, OutputTo};
+use exec_ext::status::Features;
+
+use super::exec::run_to_end;
+use crate::commands::exec_failure;
+use crate::guest;
+
+/// How long connecting and logging in may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the no-op program may take.
+const NO_OP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Makes the whole check: session, identity, no-op program.
+pub(super) async fn check(target: &Target) -> CheckResult {
+    let (client, features) = match meet(target).await {
+        Ok(met) => met,
+        Err(refusal) => return refusal,
+    };
+    if !features.features.contains_key("exec") {
+        return CheckResult::Failed(
+            "runs no programs: its server was started without --exec".to_owned(),
+        );
+    }
+    match tokio::time::timeout(NO_OP_WITHIN, no_op(&client)).await {
+        Ok(Ok(())) => CheckResult::Passed,
+        Ok(Err(why)) => CheckResult::Failed(format!("cannot run a no-op program: {why}")),
+        Err(_) => CheckResult::Failed(format!(
+            "a no-op program took longer than {} s",
+            NO_OP_WITHIN.as_secs()
+        )),
+    }
+}
+
+/// Makes the short check: is the same server still there?
+pub(super) async fn probe(target: &Target) -> Result<(), String> {
+    match meet(target).await {
+        Ok(_) => Ok(()),
+        Err(CheckResult::Failed(why) | CheckResult::Mismatch(why)) => Err(why),
+        Err(CheckResult::Passed) => Ok(()),
+    }
+}
+
+/// Connects, logs in, and compares who answers with who was announced.
+async fn meet(target: &Target) -> Result<(Client, Features), CheckResult> {
+    let failed = |error: Error| CheckResult::Failed(error.to_string());
+    let client = guest::connect(target.address, CONNECT_WITHIN)
+        .await
+        .map_err(failed)?;
+    let client = client.with_timeout(CONNECT_WITHIN);
+    let Some(features) = client.features().await.map_err(failed)? else {
+        return Err(CheckResult::Failed(
+            "its server tells no features, so it cannot be told from another".to_owned(),
+        ));
+    };
+    if features.boot != target.boot || features.run != target.run {
+        return Err(CheckResult::Mismatch(format!(
+            "another server answers at {}: boot {} run {} instead of boot {} run {}",
+            target.address,
+            shown(&features.boot),
+            shown(&features.run),
+            shown(&target.boot),
+            shown(&target.run)
+        )));
+    }
+    Ok((client, features))
+}
+
+/// Runs `true` in the guest.
+async fn no_op(client: &Client) -> Result<(), String> {
+    let mut request = ExecRequest::new("true");
+    request.stdout = OutputTo::Discard;
+    request.stderr = OutputTo::Discard;
+    request.on_disconnect = OnDisconnect::Kill;
+    request.limits.wall_s = Some(NO_OP_WITHIN.as_secs());
+    let status = run_to_end(client, &request)
+        .await
+        .map_err(|error| error.to_string())?;
+    match exec_failure(&status) {
+        None => Ok(()),
+        Some(failure) => Err(failure),
+    }
+}
+
+/// Returns an id that a peer named, fit for a log line.
+fn shown(id: &str) -> String {
+    if id.is_empty() {
+        return "(none)".to_owned();
+    }
+    id.chars().take(64).flat_map(char::escape_debug).collect()
+}

@@ -1,0 +1,365 @@
+//! The agent itself: one task that owns the registry of guests.
+//!
+//! Beacons, the broker's news, outcomes of checks and the API's questions come in as messages and are
+//! answered one after another, so the registry needs no lock. What takes time (checks and probes) runs in
+//! tasks of its own, a bounded number at once.
+
+pub(crate) mod check;
+pub(crate) mod exec;
+mod notice;
+pub(crate) mod service;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use beacon::broker::PublisherLost;
+use beacon::mac::MacId;
+use beacon::message::Beacon;
+use beacon::registry::{
+    CheckResult, Event, EventKind, GuestRecord, Registry, RegistryConfig, Target,
+};
+use beacon::subscriber::Heard;
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::types::Notice;
+
+/// Checks and probes at once. The rest wait: thousands of guests may appear in one second.
+const CHECKS_AT_ONCE: usize = 64;
+
+/// Lines of `GET /events` that a slow reader may be behind before it is told that it missed some.
+const NOTICES_KEPT: usize = 1024;
+
+/// Questions that may wait for the agent.
+const QUESTIONS_MAX: usize = 64;
+
+/// Refused guests are logged this often, all together.
+const REFUSED_EVERY: Duration = Duration::from_secs(60);
+
+/// The agent cannot answer: it is stopping.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the agent is stopping")]
+pub(crate) struct Stopping;
+
+/// A handle by which the API asks the agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    questions: mpsc::Sender<Question>,
+}
+
+#[derive(Debug)]
+enum Question {
+    Guests(oneshot::Sender<Vec<GuestRecord>>),
+    Events(oneshot::Sender<(Vec<GuestRecord>, broadcast::Receiver<Arc<Notice>>)>),
+    BrokerUp(oneshot::Sender<bool>),
+}
+
+impl Handle {
+    /// Returns the registered guests, in order of name and id.
+    pub(crate) async fn guests(&self) -> Result<Vec<GuestRecord>, Stopping> {
+        self.ask(Question::Guests).await
+    }
+
+    /// Returns the registered guests and everything that happens after.
+    pub(crate) async fn events(
+        &self,
+    ) -> Result<(Vec<GuestRecord>, broadcast::Receiver<Arc<Notice>>), Stopping> {
+        self.ask(Question::Events).await
+    }
+
+    /// Returns whether the broker is heard.
+    pub(crate) async fn broker_up(&self) -> Result<bool, Stopping> {
+        self.ask(Question::BrokerUp).await
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Result<T, Stopping> {
+        let (answer, answered) = oneshot::channel();
+        self.questions
+            .send(question(answer))
+            .await
+            .map_err(|_| Stopping)?;
+        answered.await.map_err(|_| Stopping)
+    }
+}
+
+/// Settings of the agent's task.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AgentConfig {
+    /// `Host.vm_gc_grace`.
+    pub(crate) grace: Duration,
+    /// `Host.accept_unknown_guests`.
+    pub(crate) accept_unknown: bool,
+}
+
+/// What the agent hears.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// Beacons and the state of the connection to the broker.
+    pub(crate) presence: mpsc::Receiver<Heard>,
+    /// Publishers of the embedded broker that ended without BYE; none with a foreign broker.
+    pub(crate) lost: Option<mpsc::Receiver<PublisherLost>>,
+}
+
+/// The agent's task, ready to run.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    config: AgentConfig,
+    registry: Registry,
+    broker_up: bool,
+    sources: Sources,
+    questions: mpsc::Receiver<Question>,
+    notices: broadcast::Sender<Arc<Notice>>,
+    checks: JoinSet<Outcome>,
+    running: HashSet<(MacId, Kind)>,
+    permits: Arc<Semaphore>,
+    refused_at: Option<Instant>,
+}
+
+/// What kind of check runs for a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Check,
+    Probe,
+}
+
+/// The outcome of a check or probe.
+#[derive(Debug)]
+struct Outcome {
+    id: MacId,
+    target: Target,
+    found: Found,
+}
+
+#[derive(Debug)]
+enum Found {
+    Check(CheckResult),
+    Probe(Result<(), String>),
+}
+
+impl Agent {
+    /// Returns the agent and the handle to ask it by.
+    pub(crate) fn new(config: AgentConfig, sources: Sources) -> (Self, Handle) {
+        let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
+        let agent = Self {
+            config,
+            registry: Registry::new(RegistryConfig {
+                grace: config.grace,
+                ..RegistryConfig::default()
+            }),
+            // The registry's own first assumption: nothing to probe yet, so it costs nothing.
+            broker_up: false,
+            sources,
+            questions,
+            notices: broadcast::channel(NOTICES_KEPT).0,
+            checks: JoinSet::new(),
+            running: HashSet::new(),
+            permits: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            refused_at: None,
+        };
+        (agent, Handle { questions: sender })
+    }
+
+    /// Runs until the token is cancelled. Checks that run then are dropped.
+    pub(crate) async fn run(mut self, token: CancellationToken) {
+        loop {
+            let deadline = self
+                .registry
+                .next_deadline()
+                .map(tokio::time::Instant::from_std);
+            tokio::select! {
+                () = token.cancelled() => return,
+                event = self.sources.presence.recv() => match event {
+                    Some(event) => self.hear(event),
+                    // The subscriber ends with the same token only.
+                    None => return,
+                },
+                Some(lost) = receive(&mut self.sources.lost) => {
+                    tracing::debug!(id = %lost.id, peer = %lost.peer, why = lost.why, "publisher lost");
+                    let events = self.registry.publisher_lost(lost.id, Instant::now());
+                    self.act(events);
+                }
+                Some(question) = self.questions.recv() => self.answer(question),
+                Some(outcome) = self.checks.join_next() => match outcome {
+                    Ok(outcome) => self.learn(outcome),
+                    Err(error) => tracing::error!(%error, "a guest's check failed by a defect of this program"),
+                },
+                () = sleep_until(deadline) => {
+                    let events = self.registry.tick(Instant::now());
+                    self.act(events);
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let now = Instant::now();
+        match heard {
+            Heard::Up => {
+                self.broker_up = true;
+                self.registry.broker_up(now);
+                self.tell(Notice::Broker {
+                    time: notice::now(),
+                    up: true,
+                    why: "subscribed".to_owned(),
+                });
+            }
+            Heard::Down(why) => {
+                self.broker_up = false;
+                self.registry.broker_down(now);
+                self.tell(Notice::Broker {
+                    time: notice::now(),
+                    up: false,
+                    why,
+                });
+            }
+            Heard::Beacon { beacon, peer } => self.hear_beacon(&beacon, peer, now),
+            // The subscriber has logged it, and nothing follows from it.
+            Heard::Unusable(_) => {}
+        }
+    }
+
+    fn hear_beacon(&mut self, beacon: &Beacon, peer: Option<IpAddr>, now: Instant) {
+        if !self.config.accept_unknown
+            && let Some(said) = &beacon.announcement
+            && self.registry.get(said.id).is_none()
+        {
+            let recently = self
+                .refused_at
+                .is_some_and(|at| now.duration_since(at) < REFUSED_EVERY);
+            if !recently {
+                self.refused_at = Some(now);
+                tracing::warn!(
+                    id = %said.id, name = said.name,
+                    "refused a guest that no hypervisor knows; Host.accept_unknown_guests = yes takes it on"
+                );
+            }
+            return;
+        }
+        let events = self.registry.handle(beacon, peer, now, SystemTime::now());
+        self.act(events);
+    }
+
+    /// Does what the registry asks for and tells what it reports.
+    fn act(&mut self, events: Vec<Event>) {
+        for event in events {
+            notice::log(&event);
+            match &event.kind {
+                EventKind::Check(target) => self.start(event.id, Kind::Check, target.clone()),
+                EventKind::Probe(target) => self.start(event.id, Kind::Probe, target.clone()),
+                _ => {
+                    let guest = self
+                        .registry
+                        .get(event.id)
+                        .map(beacon::registry::Guest::record);
+                    if let Some(notice) = guest.and_then(|guest| notice::of(&event, guest)) {
+                        self.tell(notice);
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, id: MacId, kind: Kind, target: Target) {
+        // One of a kind for each guest: an outcome for an older target makes the registry ask again.
+        if !self.running.insert((id, kind)) {
+            return;
+        }
+        let permits = Arc::clone(&self.permits);
+        self.checks.spawn(async move {
+            // The semaphore is never closed.
+            let _permit = permits.acquire_owned().await.ok();
+            let found = match kind {
+                Kind::Check => Found::Check(check::check(&target).await),
+                Kind::Probe => Found::Probe(check::probe(&target).await),
+            };
+            Outcome { id, target, found }
+        });
+    }
+
+    fn learn(&mut self, outcome: Outcome) {
+        let Outcome { id, target, found } = outcome;
+        let now = Instant::now();
+        let (kind, events) = match found {
+            Found::Check(result) => (
+                Kind::Check,
+                self.registry
+                    .confirm(id, &target.boot, &target.run, result, now),
+            ),
+            Found::Probe(result) => (
+                Kind::Probe,
+                self.registry
+                    .probed(id, &target.boot, &target.run, result, now),
+            ),
+        };
+        self.running.remove(&(id, kind));
+        self.act(events);
+        // What was learnt about an earlier run or address says nothing about the guest of now.
+        let moved = self.registry.get(id).is_some_and(|guest| {
+            let said = guest.announcement();
+            guest.state().is_registered()
+                && (said.boot != target.boot
+                    || said.run != target.run
+                    || guest.address() != target.address)
+        });
+        if moved && let Some(guest) = self.registry.get(id) {
+            let said = guest.announcement();
+            let target = Target {
+                address: guest.address(),
+                boot: said.boot.clone(),
+                run: said.run.clone(),
+                why: "started again while it was checked".to_owned(),
+            };
+            self.start(id, kind, target);
+        }
+    }
+
+    fn answer(&self, question: Question) {
+        // An asker that is gone needs no answer.
+        match question {
+            Question::Guests(answer) => drop(answer.send(self.guests())),
+            Question::Events(answer) => {
+                drop(answer.send((self.guests(), self.notices.subscribe())))
+            }
+            Question::BrokerUp(answer) => drop(answer.send(self.broker_up)),
+        }
+    }
+
+    fn guests(&self) -> Vec<GuestRecord> {
+        let mut guests: Vec<_> = self
+            .registry
+            .guests()
+            .map(beacon::registry::Guest::record)
+            .collect();
+        guests.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        guests
+    }
+
+    fn tell(&self, notice: Notice) {
+        // Nobody listens, most of the time.
+        let _ = self.notices.send(Arc::new(notice));
+    }
+}
+
+/// Receives, or waits for ever where there is nothing to receive from.
+async fn receive<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match receiver {
+        Some(receiver) => match receiver.recv().await {
+            Some(value) => Some(value),
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
