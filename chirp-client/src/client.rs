@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use chirp_proto::parse::reply::Status;
 use chirp_proto::{Method, Request, Subject, encode, limits};
+use exec_ext::status::Features;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OnceCell;
 
 use crate::connect::{self, ConnectOptions, Opened};
 use crate::connection::{Connection, Duplex, Fault, ReaderLoan, Reply, Rest, Shape};
@@ -43,6 +45,7 @@ struct Shared {
     host: String,
     subject: Subject,
     options: Option<ConnectOptions>,
+    features: OnceCell<Option<Features>>,
     connection: Connection,
 }
 
@@ -84,6 +87,7 @@ impl Client {
             host,
             subject: opened.subject,
             options,
+            features: OnceCell::new(),
             connection: opened.connection,
         });
         Self { shared, timeout }
@@ -136,6 +140,11 @@ impl Client {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.connection.fault().is_some()
+    }
+
+    /// Returns what is remembered of the server's features.
+    pub(crate) fn known_features(&self) -> &OnceCell<Option<Features>> {
+        &self.shared.features
     }
 
     /// Sends a request that answers a number.

@@ -10,6 +10,7 @@
 //! | [`Address`], [`ConnectOptions`] | where a server is and how to log in |
 //! | [`Client`] | the connection and its time limits; the methods stand in `verbs/` by concern |
 //! | [`Body`], [`Listing`] | replies that are read piece by piece |
+//! | [`exec`] | running programs |
 //! | [`transfer`] | copies of files and trees |
 //! | [`Error`] | what can go wrong, naming host, path and reason |
 //!
@@ -33,6 +34,7 @@ mod connect;
 mod connection;
 mod describe;
 mod error;
+pub mod exec;
 mod listing;
 pub mod transfer;
 mod verbs;
@@ -41,6 +43,7 @@ pub use address::Address;
 pub use client::Client;
 pub use connect::{ConnectOptions, DEFAULT_CONNECT_TIMEOUT, DEFAULT_TIMEOUT};
 pub use error::Error;
+pub use exec_ext::status::Features;
 pub use listing::{Listing, LongListing};
 pub use verbs::body::Body;
 pub use verbs::file::Descriptor;

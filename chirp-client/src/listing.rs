@@ -1,9 +1,11 @@
 //! Directory listings, read entry by entry.
 
 use bytes::Bytes;
+use chirp_proto::limits::NAME_MAX;
 use chirp_proto::{Request, Stat};
 
 use crate::connection::ReaderLoan;
+use crate::error::printable;
 use crate::{Client, Error};
 
 /// The names of a directory, as the server sends them: `.` and `..` are among them, and no name is
@@ -77,5 +79,67 @@ impl LongListing {
                 .violation(format!("the listing has no stat line for {name:?}")));
         };
         Ok(self.name.take().map(|name| (name, stat)))
+    }
+
+    /// Returns all entries but `.` and `..`. Their names are what names can be: no `/` and no NUL.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listing::next`]; [`Error::Protocol`] also for a name that is none, and for more than
+    /// 256 MiB of entries.
+    ///
+    /// # Cancel safety
+    ///
+    /// The listing is lost if the future is dropped.
+    pub async fn collect(mut self) -> Result<Vec<(Bytes, Stat)>, Error> {
+        let mut entries = Vec::new();
+        let mut size = 0;
+        while let Some((name, stat)) = self.next().await? {
+            let client = &self.names.client;
+            let Some(name) = entry_name(&name).map_err(|what| client.violation(what))? else {
+                continue;
+            };
+            size += name.len() + size_of::<(Bytes, Stat)>();
+            if size > COLLECTED_MAX {
+                let what = format!("a listing of more than {COLLECTED_MAX} bytes");
+                return Err(client.violation(what));
+            }
+            // A copy, lest a few bytes keep the whole receive buffer.
+            entries.push((Bytes::copy_from_slice(name), stat));
+        }
+        Ok(entries)
+    }
+}
+
+/// Bytes that the collected entries of one directory may take.
+const COLLECTED_MAX: usize = 256 * 1024 * 1024;
+
+/// Checks a name that a server sent; `None` for the directory itself and its parent.
+fn entry_name(name: &[u8]) -> Result<Option<&[u8]>, String> {
+    match name {
+        b"." | b".." => Ok(None),
+        _ if name.iter().any(|byte| matches!(byte, b'/' | 0)) => Err(format!(
+            "the listing has {:?}, which is no name",
+            printable(name)
+        )),
+        _ if name.len() > NAME_MAX => {
+            Err(format!("the listing has a name of {} bytes", name.len()))
+        }
+        _ => Ok(Some(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_server_stay_in_their_directory() {
+        assert_eq!(entry_name(b"."), Ok(None));
+        assert_eq!(entry_name(b".."), Ok(None));
+        assert_eq!(entry_name(b"..."), Ok(Some(&b"..."[..])));
+        for bad in [&b"../x"[..], b"/etc/passwd", b"a/b", b"a\0", &[b'a'; 256]] {
+            assert!(entry_name(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -50,11 +50,6 @@ impl ReaderLoan {
         (loan, returned)
     }
 
-    /// Returns what is unread.
-    pub(crate) const fn rest(&self) -> Rest {
-        self.rest
-    }
-
     /// Takes up to `limit` bytes of a counted body off; empty at its end.
     pub(crate) async fn body(&mut self, limit: u64) -> Result<Bytes, Fault> {
         let Rest::Bytes(left) = self.rest else {

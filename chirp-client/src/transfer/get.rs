@@ -10,7 +10,7 @@ use futures_util::future::{try_join, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 
-use super::local::{Directory, entry_name, local};
+use super::local::{Directory, local};
 use super::put::blocking;
 use super::tally::Tally;
 use super::worker::{Queue, Worker};
@@ -24,9 +24,6 @@ const DIRECTORIES_AT_ONCE: usize = 4;
 
 /// Files that are asked for on one connection before the first has come.
 const FILES_AT_ONCE: usize = 8;
-
-/// Bytes of the names of one directory, with what is kept for each; more is refused.
-const LISTING_MAX: usize = 256 * 1024 * 1024;
 
 /// Receives a remote file or tree as `target`; what that names is told by the options.
 ///
@@ -191,7 +188,12 @@ async fn directory(
 ) -> Result<Vec<Pair>, Error> {
     let mut below = Vec::new();
     tally.directory();
-    let entries = match list(client, &source).await {
+    // The listing is collected: while it is held, nothing else moves on its connection.
+    let listed = match client.getlongdir(&source).await {
+        Ok(listing) => listing.collect().await,
+        Err(error) => Err(error),
+    };
+    let entries = match listed {
         Ok(entries) => entries,
         Err(error) => {
             tally.note(remote_name(client, &source), Err(error))?;
@@ -245,26 +247,6 @@ async fn directory(
         tally.note(remote_name(client, &path), result)?;
     }
     Ok(below)
-}
-
-/// Returns the entries of a directory. They are kept until the listing has ended: while it is held,
-/// nothing else moves on its connection.
-async fn list(client: &Client, path: &VirtualPath) -> Result<Vec<(Bytes, Stat)>, Error> {
-    let mut listing = client.getlongdir(path).await?;
-    let mut entries = Vec::new();
-    let mut size = 0;
-    while let Some((name, stat)) = listing.next().await? {
-        let Some(name) = entry_name(&name).map_err(|what| client.violation(what))? else {
-            continue;
-        };
-        size += name.len() + size_of::<(Bytes, Stat)>();
-        if size > LISTING_MAX {
-            return Err(client.violation(format!("{path} has more entries than fit in memory")));
-        }
-        // A copy, lest a few bytes keep the whole receive buffer.
-        entries.push((Bytes::copy_from_slice(name), stat));
-    }
-    Ok(entries)
 }
 
 async fn link(

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 
 use crate::Error;
-use crate::error::printable;
 
 /// A directory that is received into.
 #[derive(Clone)]
@@ -158,23 +157,6 @@ impl Drop for Unfinished {
     }
 }
 
-/// Checks a name that a server sent; `None` for the directory itself and its parent.
-///
-/// # Errors
-///
-/// What makes it no name of an entry.
-pub(super) fn entry_name(name: &[u8]) -> Result<Option<&[u8]>, String> {
-    match name {
-        b"." | b".." => Ok(None),
-        _ if name.iter().any(|byte| matches!(byte, b'/' | 0)) => Err(format!(
-            "the listing has {:?}, which is no name",
-            printable(name)
-        )),
-        _ if name.len() > 255 => Err(format!("the listing has a name of {} bytes", name.len())),
-        _ => Ok(Some(name)),
-    }
-}
-
 pub(super) fn local(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Error {
     Error::Local {
         doing,
@@ -186,16 +168,6 @@ pub(super) fn local(doing: &'static str, path: &Path, source: impl Into<io::Erro
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_a_server_stay_in_their_directory() {
-        assert_eq!(entry_name(b"."), Ok(None));
-        assert_eq!(entry_name(b".."), Ok(None));
-        assert_eq!(entry_name(b"..."), Ok(Some(&b"..."[..])));
-        for bad in [&b"../x"[..], b"/etc/passwd", b"a/b", b"a\0", &[b'a'; 256]] {
-            assert!(entry_name(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_file_has_its_name_only_when_it_is_whole() {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use chirp_proto::{Request, VirtualPath};
+use exec_ext::status::Features;
 
 use crate::{Client, Error};
 
@@ -10,21 +11,23 @@ const FEATURES_MAX: u64 = 1024 * 1024;
 
 impl Client {
     /// Returns what the server offers beyond the protocol; `None` from a server that knows no
-    /// extension, as the reference's.
+    /// extension, as the reference's. It is asked once a connection.
     ///
     /// # Errors
     ///
     /// [`Error::Protocol`] if the description cannot be read.
-    pub async fn features(&self) -> Result<Option<exec_ext::status::Features>, Error> {
-        let json = match self.counted(&Request::Features, FEATURES_MAX).await {
-            Ok(json) => json,
-            Err(Error::Refused { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        match serde_json::from_slice(&json) {
-            Ok(features) => Ok(Some(features)),
-            Err(error) => Err(self.violation(format!("features: {error}"))),
-        }
+    pub async fn features(&self) -> Result<Option<&Features>, Error> {
+        let features = self.known_features().get_or_try_init(|| async {
+            let json = match self.counted(&Request::Features, FEATURES_MAX).await {
+                Ok(json) => json,
+                Err(Error::Refused { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            serde_json::from_slice(&json)
+                .map(Some)
+                .map_err(|error| self.violation(format!("features: {error}")))
+        });
+        Ok(features.await?.as_ref())
     }
 
     /// Returns the SHA-256 of a file, computed by the server.

@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use chirp_client::{Address, Method, VirtualPath};
+use clap::Parser;
+
+use crate::commands::Command;
+
+/// Copies files to and from a Chirp server, looks after them, and runs programs there.
+///
+/// Options before HOST are the client's; options after the command are the command's. Remote paths
+/// begin at the root of the exported tree.
+#[derive(Parser)]
+#[command(
+    name = "chirp-client",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:
+  chirp-client guest put input/ /jobs/17
+  chirp-client guest:9095 exec --cwd /jobs/17 -- make -j4
+  chirp-client -a address [fe80::2]:9094 get /jobs/17/result .
+  chirp-client guest put --help
+
+Exit status: 0 if all went well, 1 if not. `exec` ends as its program does: see its help.
+CHIRP_CLIENT_LOG=debug shows on stderr what happens."
+)]
+pub(crate) struct Cli {
+    /// Log in by this method (unix, hostname, address); may be repeated, and is tried in the order
+    /// given. Default: unix if the server is on this machine, then hostname, then address.
+    #[arg(short = 'a', long = "auth", value_name = "METHOD")]
+    pub(crate) methods: Vec<Method>,
+
+    /// Give up after this time without progress: seconds, or with a unit (s, m, h, d).
+    #[arg(short = 't', long, value_name = "SECONDS", value_parser = duration, default_value = "60")]
+    pub(crate) timeout: Duration,
+
+    /// The server: HOST, HOST:PORT or [V6]:PORT; the port is 9094 unless named.
+    #[arg(value_name = "HOST[:PORT]")]
+    pub(crate) host: Address,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// A path on the server, any bytes but NUL.
+#[derive(Clone, Debug)]
+pub(crate) struct RemotePath(pub(crate) VirtualPath);
+
+impl RemotePath {
+    /// Returns a parser for clap that takes what is not UTF-8, too.
+    pub(crate) fn parser() -> impl clap::builder::TypedValueParser<Value = Self> {
+        use clap::builder::TypedValueParser;
+        clap::builder::OsStringValueParser::new().try_map(|text: OsString| {
+            VirtualPath::from_decoded(text.as_bytes())
+                .map(Self)
+                .map_err(|code| code.text())
+        })
+    }
+}
+
+/// Reads `90`, `1.5`, `2m`, `1h`, `1d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || "a time is a positive number of seconds, or one with s, m, h or d".to_owned();
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 's')) => (text.get(..at), 1.0),
+        Some((at, 'm')) => (text.get(..at), 60.0),
+        Some((at, 'h')) => (text.get(..at), 3600.0),
+        Some((at, 'd')) => (text.get(..at), 86_400.0),
+        _ => (Some(text), 1.0),
+    };
+    let number: f64 = digits.unwrap_or_default().parse().map_err(|_| bad())?;
+    let duration = Duration::try_from_secs_f64(number * unit).map_err(|_| bad())?;
+    if duration.is_zero() {
+        return Err(bad());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(["chirp-client"].into_iter().chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_belong_to_the_client_before_the_host_and_to_the_command_after_it() {
+        let cli = parse("-a address -a unix -t 5 guest:99 ls -la /x").unwrap();
+        assert_eq!(cli.methods, [Method::Address, Method::Unix]);
+        assert_eq!(cli.timeout, Duration::from_secs(5));
+        assert_eq!(cli.host.to_string(), "guest:99");
+        let Command::Ls(ls) = cli.command else {
+            panic!("ls was asked for");
+        };
+        assert!(ls.long && ls.all);
+        assert!(parse("guest ls -t 5").is_err());
+    }
+
+    #[test]
+    fn a_program_keeps_its_own_options() {
+        let cli = parse("guest exec --cwd /w --env A=1 --env B= -- sh -c -- -x").unwrap();
+        let Command::Exec(exec) = cli.command else {
+            panic!("exec was asked for");
+        };
+        assert_eq!(exec.program, "sh");
+        assert_eq!(exec.arguments, ["-c", "--", "-x"]);
+        assert_eq!(exec.env.len(), 2);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "",
+            "guest",
+            "guest frob",
+            "guest:0 ls",
+            "-a kerberos guest ls",
+            "-t 0 guest ls",
+            "-t -1 guest ls",
+            "guest put",
+            "guest exec",
+            "guest exec --env =x -- true",
+            "guest exec --cmd-id a/b -- true",
+            "guest setacl / me",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn times_have_the_references_units() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
+        for bad in ["", "s", "0", "x", "-1", "inf", "nan", "1e300", "5é"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_help_with_examples() {
+        for command in Cli::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{help}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use chirp_client::exec::{CmdId, Control, Ending, ExecRequest, OnDisconnect, Status, StdinFrom};
+use chirp_client::{Client, Code, Error};
+use clap::Args;
+use tokio::io::AsyncRead;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::Failure;
+use crate::cli::RemotePath;
+use crate::{output, stdin};
+
+/// The exit status where the client, and not the program, failed.
+pub(crate) const CLIENT_FAILED: u8 = 125;
+
+/// The exit status where the program may not be run.
+const NOT_RUNNABLE: u8 = 126;
+
+/// The exit status where there is no such program.
+const NO_PROGRAM: u8 = 127;
+
+/// Signals that are passed on before the client gives up by itself.
+const SIGNALS_PASSED: usize = 3;
+
+/// Runs a program on the server, its output coming as it is written.
+///
+/// PROGRAM is an absolute path there, a name found through the PATH there, or ./NAME in the
+/// directory of --cwd. There is no shell unless you run one. Interrupts (Ctrl-C), SIGTERM and SIGHUP
+/// are passed on to the program and its children; the fourth one ends the client. If the connection
+/// is lost the program is ended, unless it has a --cmd-id: then it goes on, and the same command
+/// with the same id joins it again.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  chirp-client guest exec -- uname -a
+  chirp-client guest exec --cwd /jobs/17 --env LC_ALL=C -- ./run --fast
+  chirp-client guest exec --stdin words -- sort -u
+  chirp-client guest exec -- sh -c 'cat /proc/*/status | wc -l'
+
+Exit status: the program's own, or 128 plus the number of the signal that ended it; 127 if there is
+no such program, 126 if it may not be run, 125 if the client failed.")]
+pub(crate) struct Exec {
+    /// The working directory, a path of the exported tree.
+    #[arg(long, value_name = "DIR", value_parser = RemotePath::parser(), default_value = "/")]
+    cwd: RemotePath,
+    /// Set a variable of the program's environment; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Send this file of this machine, or - for standard input, to the program's standard input.
+    /// Otherwise that is empty.
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
+    /// A name for this run, unique for you: the same command with it is never run twice.
+    #[arg(long, value_name = "ID", value_parser = cmd_id)]
+    cmd_id: Option<CmdId>,
+    /// The program.
+    pub(crate) program: OsString,
+    /// Its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+impl Exec {
+    pub(crate) async fn run(self, client: &Client) -> Result<ExitCode, Failure> {
+        let input = match &self.stdin {
+            Some(path) => Some(open_stdin(path)?),
+            None => None,
+        };
+        let (passed_on, mut control) = mpsc::channel(SIGNALS_PASSED);
+        let impatience = pass_signals(passed_on)?;
+        let request = self.request();
+        let execution = match client.exec(&request).await {
+            Ok(execution) => execution,
+            Err(error) => return not_started(client, &self.cwd, error).await,
+        };
+        let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
+        let ending = tokio::select! {
+            ending = execution.run(input, &mut out, &mut err, &mut control) => ending?,
+            _ = impatience => {
+                let reason = "given up; the server ends the program";
+                return Err(Failure::Other(format!("{}: {reason}", client.host())));
+            }
+        };
+        match ending {
+            Ending::Ended(status) => Ok(exit_code(client, &status)),
+            Ending::Detached => {
+                let reason = "another client took the program over";
+                Err(Failure::Other(format!("{}: {reason}", client.host())))
+            }
+        }
+    }
+
+    fn request(&self) -> ExecRequest {
+        use std::os::unix::ffi::OsStringExt;
+        let mut request = ExecRequest::new(self.program.clone());
+        request.args.clone_from(&self.arguments);
+        request.path = OsString::from_vec(self.cwd.0.as_bytes().to_vec());
+        let variables = self.env.iter().cloned();
+        request.env = variables
+            .map(|(key, value)| (key, OsString::from(value)))
+            .collect();
+        request.on_disconnect = match self.cmd_id {
+            Some(_) => OnDisconnect::Keep,
+            None => OnDisconnect::Kill,
+        };
+        request.cmd_id.clone_from(&self.cmd_id);
+        if self.stdin.is_some() {
+            request.stdin = StdinFrom::Stream;
+        }
+        request
+    }
+}
+
+fn open_stdin(path: &Path) -> Result<Box<dyn AsyncRead + Unpin>, Failure> {
+    if path == Path::new("-") {
+        return Ok(Box::new(stdin::reading(std::io::stdin())));
+    }
+    let file = std::fs::File::open(path)
+        .map_err(|error| Failure::Other(format!("failed to open {}: {error}", path.display())))?;
+    Ok(Box::new(stdin::reading(file)))
+}
+
+/// Passes signals on; the result fires at the one after the last that is passed.
+fn pass_signals(
+    passed_on: mpsc::Sender<Control>,
+) -> Result<tokio::sync::oneshot::Receiver<()>, Failure> {
+    let failed = |error| Failure::Other(format!("failed to catch signals: {error}"));
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminations = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
+    let (give_up, given_up) = tokio::sync::oneshot::channel();
+    // It ends with the runtime, and so with the command.
+    tokio::spawn(async move {
+        for _ in 0..SIGNALS_PASSED {
+            let kind = tokio::select! {
+                _ = interrupts.recv() => SignalKind::interrupt(),
+                _ = terminations.recv() => SignalKind::terminate(),
+                _ = hangups.recv() => SignalKind::hangup(),
+            };
+            let _ended = passed_on.send(Control::Signal(kind.as_raw_value())).await;
+        }
+        tokio::select! {
+            _ = interrupts.recv() => {}
+            _ = terminations.recv() => {}
+            _ = hangups.recv() => {}
+        }
+        let _ended = give_up.send(());
+    });
+    Ok(given_up)
+}
+
+/// Tells why the program did not start, in the exit status too.
+async fn not_started(client: &Client, cwd: &RemotePath, error: Error) -> Result<ExitCode, Failure> {
+    let code = match error.code() {
+        // The same code tells of a missing program and of a missing directory.
+        Some(Code::DoesntExist) => match client.stat(&cwd.0).await {
+            Err(missing) if missing.code() == Some(Code::DoesntExist) => {
+                return Err(missing.into());
+            }
+            _ => NO_PROGRAM,
+        },
+        // Out of what this client sends, only a file that is no program is invalid.
+        Some(Code::NotAuthorized | Code::InvalidRequest | Code::Busy | Code::IsDirectory) => {
+            NOT_RUNNABLE
+        }
+        _ => CLIENT_FAILED,
+    };
+    output::report_error(&error, Some(client.subject().as_str()));
+    Ok(ExitCode::from(code))
+}
+
+fn exit_code(client: &Client, status: &Status) -> ExitCode {
+    let Some(results) = &status.results else {
+        output::message(&format!("{}: the program ended unseen", client.host()));
+        return ExitCode::from(CLIENT_FAILED);
+    };
+    if let Some(limit) = &results.limit {
+        output::message(&format!("{}: ended by the limit {limit}", client.host()));
+    }
+    if !results.survivors.is_empty() {
+        let left = &results.survivors;
+        output::message(&format!("{}: still running: {left:?}", client.host()));
+    }
+    let base = if results.finished { 0 } else { 128 };
+    let code = u8::try_from(base + results.exit_code_or_signal).unwrap_or(CLIENT_FAILED);
+    ExitCode::from(code)
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a variable is KEY=VALUE".to_owned()),
+    }
+}
+
+fn cmd_id(text: &str) -> Result<CmdId, String> {
+    CmdId::new(text).ok_or_else(|| "an id is 1 to 128 characters of A-Z a-z 0-9 . _ -".to_owned())
+}

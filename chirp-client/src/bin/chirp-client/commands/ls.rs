@@ -1,0 +1,79 @@
+use bytes::Bytes;
+use chirp_client::{Client, Code, Error, Stat};
+use clap::Args;
+
+use super::Failure;
+use super::stat::{LISTING_MAX_AGE, clock, permissions};
+use crate::cli::RemotePath;
+use crate::output;
+
+/// Lists a directory of the server, sorted by name.
+#[derive(Args)]
+#[command(after_help = "Example:
+  chirp-client guest ls -la /jobs")]
+pub(crate) struct Ls {
+    /// Show mode, links, owner, group, size and time of change, as the reference's `chirp` does.
+    #[arg(short, long)]
+    pub(crate) long: bool,
+    /// Show names that begin with a dot, too.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// The directory.
+    #[arg(value_parser = RemotePath::parser(), default_value = "/")]
+    path: RemotePath,
+}
+
+impl Ls {
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let mut entries = self.entries(client).await?;
+        entries.sort_by(|one, other| one.0.cmp(&other.0));
+        let now = clock::now();
+        let mut text = Vec::new();
+        for (name, stat) in entries {
+            if self.long {
+                text.extend_from_slice(line(&stat, now).as_bytes());
+            }
+            text.extend_from_slice(&output::name(&name));
+            text.push(b'\n');
+        }
+        output::write(&text)
+    }
+
+    async fn entries(&self, client: &Client) -> Result<Vec<(Bytes, Stat)>, Error> {
+        let path = &self.path.0;
+        let mut entries = match client.getlongdir(path).await {
+            Ok(listing) => listing.collect().await?,
+            // The server says the same of a file as of nothing.
+            Err(error) if error.code() == Some(Code::DoesntExist) => {
+                let Ok(stat) = client.lstat(path).await else {
+                    return Err(error);
+                };
+                return Ok(vec![(Bytes::copy_from_slice(path.as_bytes()), stat)]);
+            }
+            Err(error) => return Err(error),
+        };
+        if !self.all {
+            entries.retain(|(name, _)| !name.starts_with(b"."));
+        }
+        Ok(entries)
+    }
+}
+
+/// Returns a long line up to its name (part 12.3).
+fn line(stat: &Stat, now: i64) -> String {
+    let kind = if stat.is_directory() { 'd' } else { '-' };
+    let age = if now - stat.ctime > LISTING_MAX_AGE {
+        "%b %e  %Y"
+    } else {
+        "%b %e %H:%M"
+    };
+    format!(
+        "{kind}{} {:4} {:8} {:8} {:8} {} ",
+        permissions(stat.mode),
+        stat.links,
+        stat.uid,
+        stat.gid,
+        stat.size,
+        clock::format(stat.ctime, age)
+    )
+}

@@ -1,0 +1,115 @@
+use chirp_client::Client;
+use clap::Args;
+
+use super::Failure;
+use crate::cli::RemotePath;
+use crate::output;
+
+/// Age in seconds from which `ls -l` shows the year in place of the time of day.
+pub(super) const LISTING_MAX_AGE: i64 = 365 * 86_400;
+
+/// Describes a file or directory of the server, in the lines of the reference's `chirp`.
+///
+/// A symbolic link is followed. Device numbers are not told.
+#[derive(Args)]
+#[command(after_help = "Example:
+  chirp-client guest stat /jobs/17/result.csv")]
+pub(crate) struct Stat {
+    /// The file or directory.
+    #[arg(value_parser = RemotePath::parser())]
+    path: RemotePath,
+}
+
+impl Stat {
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let stat = client.stat(&self.path.0).await?;
+        output::write(describe(&stat).as_bytes())
+    }
+}
+
+/// Returns the thirteen lines (part 12.3); the reference's client hides the device numbers.
+fn describe(stat: &chirp_client::Stat) -> String {
+    let time = |seconds| clock::format(seconds, "%a %b %e %H:%M:%S %Y");
+    format!(
+        "device:  -1\n\
+         inode:   {}\n\
+         mode:    {:04}\n\
+         nlink:   {}\n\
+         uid:     {}\n\
+         gid:     {}\n\
+         rdevice: 0\n\
+         size:    {}\n\
+         blksize: {}\n\
+         blocks:  {}\n\
+         atime:   {}\n\
+         mtime:   {}\n\
+         ctime:   {}\n",
+        stat.inode,
+        stat.mode,
+        stat.links,
+        stat.uid,
+        stat.gid,
+        stat.size,
+        stat.block_size,
+        stat.blocks,
+        time(stat.atime),
+        time(stat.mtime),
+        time(stat.ctime),
+    )
+}
+
+/// Returns the nine letters of a mode.
+pub(super) fn permissions(mode: u32) -> String {
+    let letters = "rwxrwxrwx".chars().enumerate();
+    letters
+        .map(|(index, letter)| match mode & (0o400 >> index) {
+            0 => '-',
+            _ => letter,
+        })
+        .collect()
+}
+
+/// Local time.
+pub(super) mod clock {
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
+    /// Returns the seconds since 1970.
+    pub(crate) fn now() -> i64 {
+        Timestamp::now().as_second()
+    }
+
+    /// Returns a moment as text in this machine's time zone; the bare number where the calendar
+    /// has no such moment.
+    pub(crate) fn format(seconds: i64, format: &str) -> String {
+        Timestamp::from_second(seconds).map_or_else(
+            |_| seconds.to_string(),
+            |moment| {
+                let moment = moment.to_zoned(TimeZone::system());
+                moment.strftime(format).to_string()
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_nine_letters() {
+        for (mode, letters) in [
+            (0o100_644, "rw-r--r--"),
+            (0o40_711, "rwx--x--x"),
+            (0, "---------"),
+        ] {
+            assert_eq!(permissions(mode), letters);
+        }
+    }
+
+    #[test]
+    fn no_number_is_too_odd_for_a_time() {
+        assert_eq!(clock::format(i64::MAX, "%Y"), i64::MAX.to_string());
+        assert_eq!(clock::format(i64::MIN, "%Y"), i64::MIN.to_string());
+    }
+}

@@ -1,0 +1,152 @@
+//! All that is printed: data to stdout, messages and progress to stderr.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chirp_client::transfer::Summary;
+use chirp_client::{Code, Error};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::commands::Failure;
+
+/// The status of a program that a closed pipe ended: as shells have it for SIGPIPE.
+const PIPE_CLOSED: u8 = 128 + 13;
+
+/// Writes to stdout at once; a closed pipe is a failure that ends the program quietly.
+pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(bytes)
+        .and_then(|()| stdout.flush())
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::PipeClosed,
+            _ => Failure::Other(format!("failed to write to stdout: {error}")),
+        })
+}
+
+/// Returns a name as it may be printed: on a terminal without the control characters that a
+/// stranger put into it, elsewhere byte for byte.
+pub(crate) fn name(bytes: &[u8]) -> Vec<u8> {
+    if !io::stdout().is_terminal() {
+        return bytes.to_vec();
+    }
+    let shown = String::from_utf8_lossy(bytes);
+    let shown: String = shown
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
+    shown.into_bytes()
+}
+
+/// Writes a message to stderr.
+pub(crate) fn message(text: &str) {
+    // Where stderr is gone there is nobody to tell.
+    let _nobody = writeln!(io::stderr().lock(), "chirp-client: {text}");
+}
+
+/// Tells why the program fails and returns its exit status.
+pub(crate) fn report(failure: &Failure, code: u8) -> ExitCode {
+    match failure {
+        Failure::PipeClosed => return ExitCode::from(PIPE_CLOSED),
+        Failure::Told => {}
+        Failure::Other(text) => message(text),
+        Failure::Client { error, subject } => {
+            if let Error::Local { source, doing, .. } = error
+                && source.kind() == io::ErrorKind::BrokenPipe
+                && *doing == "write"
+            {
+                return ExitCode::from(PIPE_CLOSED);
+            }
+            report_error(error, subject.as_deref());
+        }
+    }
+    ExitCode::from(code)
+}
+
+/// Tells of an error, and of what may help.
+pub(crate) fn report_error(error: &Error, subject: Option<&str>) {
+    if let Error::Incomplete(incomplete) = error {
+        for failure in &incomplete.failures {
+            message(&format!("{}: {}", failure.path, failure.error));
+        }
+        let kept = incomplete.failures.len() as u64;
+        if incomplete.failed > kept {
+            message(&format!("and {} more", incomplete.failed - kept));
+        }
+        let files = incomplete.copied.files;
+        message(&format!(
+            "{} entries were not copied; {files} files were",
+            incomplete.failed
+        ));
+        return;
+    }
+    message(&error.to_string());
+    if let Some(remedy) = remedy(error, subject) {
+        message(&remedy);
+    }
+}
+
+fn remedy(error: &Error, subject: Option<&str>) -> Option<String> {
+    match error {
+        Error::Connect { source, .. } => match source.kind() {
+            io::ErrorKind::ConnectionRefused => Some(
+                "nothing listens there: start a server, or name its port as HOST:PORT".to_owned(),
+            ),
+            _ => None,
+        },
+        Error::Login { .. } => Some("name the methods to try with -a".to_owned()),
+        Error::Refused {
+            code: Code::NotAuthorized,
+            ..
+        } => subject.map(|subject| {
+            format!("you are {subject} there; `getacl` of the directory shows who has which rights")
+        }),
+        Error::Timeout { .. } => Some("-t allows more time".to_owned()),
+        _ => None,
+    }
+}
+
+/// Progress on stderr where that is a terminal.
+pub(crate) struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    /// Begins to show a transfer.
+    pub(crate) fn start() -> Self {
+        if !io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(Some(bar))
+    }
+
+    /// Returns what a transfer calls after every step.
+    pub(crate) fn callback(&self) -> Option<std::sync::Arc<dyn Fn(Summary) + Send + Sync>> {
+        let bar = self.0.clone()?;
+        Some(std::sync::Arc::new(move |done: Summary| {
+            bar.set_position(done.bytes);
+            bar.set_message(format!("{} files", done.files));
+        }))
+    }
+
+    /// Takes the line away again and says in its place what was done.
+    pub(crate) fn finish(&self, done: Option<Summary>, verb: &str) {
+        let Some(bar) = &self.0 else { return };
+        let elapsed = bar.elapsed();
+        bar.finish_and_clear();
+        if let Some(done) = done {
+            let rate = done.bytes as f64 / elapsed.as_secs_f64().max(1e-6);
+            message(&format!(
+                "{} files, {} {verb} in {:.2}s ({}/s)",
+                done.files,
+                bytesize::ByteSize(done.bytes),
+                elapsed.as_secs_f64(),
+                bytesize::ByteSize(rate as u64),
+            ));
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Programs on the server (`exec-extension.md`).
+//!
+//! ```no_run
+//! use chirp_client::Client;
+//! use chirp_client::exec::{Control, Ending, ExecRequest};
+//!
+//! # async fn example(client: Client) -> Result<(), chirp_client::Error> {
+//! let mut request = ExecRequest::new("make");
+//! request.args = vec!["-j4".into()];
+//! request.path = "/job".into();
+//! let (_keep, mut control) = tokio::sync::mpsc::channel::<Control>(1);
+//! let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
+//! let execution = client.exec(&request).await?;
+//! let stdin = None::<tokio::io::Stdin>;
+//! let ending = execution.run(stdin, &mut out, &mut err, &mut control).await?;
+//! if let Ending::Ended(status) = ending {
+//!     println!("{:?}", status.results);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chirp_proto::Request;
+use chirp_proto::request::ExecutionName;
+use exec_ext::client::{ExecStream, StreamError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+
+pub use exec_ext::StreamSettings;
+pub use exec_ext::client::{Control, Ending};
+pub use exec_ext::request::{CmdId, ExecRequest, OnDisconnect, OutputTo, StdinFrom};
+pub use exec_ext::status::{EndedBy, Limits, Resources, Results, State, Status};
+
+use crate::connection::Duplex;
+use crate::{Client, Error};
+
+/// Bytes of a status: twice the output that one may hold inline, and the rest of it.
+const STATUS_MAX: u64 = 4 * 1024 * 1024;
+
+/// A program that was started, with the connection in stream mode. Dropped before its end, it ends
+/// the connection, and the server does what the request's `on_disconnect` says.
+pub struct Execution {
+    client: Client,
+    id: u64,
+    stream: ExecRequest,
+    window: u64,
+    settings: StreamSettings,
+    duplex: Duplex,
+}
+
+impl Execution {
+    /// Returns the server's number for it.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Uses other times for finding a lost connection.
+    #[must_use]
+    pub const fn with_settings(mut self, settings: StreamSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Streams until the program ends or is left; the connection then takes requests again.
+    ///
+    /// `stdin` is sent as the server allows and closed at its end; `None` closes it at once. Output
+    /// goes to `out` and `err` as it comes. `control` sends signals or detaches; it may be closed by
+    /// dropping its sender.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] or [`Error::Protocol`]; [`Error::Local`] if `stdin`, `out` or `err` fails;
+    /// [`Error::Exec`] if less output came than the program wrote. The connection is then of no more
+    /// use.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the connection.
+    pub async fn run<I, O, E>(
+        mut self,
+        stdin: Option<I>,
+        out: &mut O,
+        err: &mut E,
+        control: &mut mpsc::Receiver<Control>,
+    ) -> Result<Ending, Error>
+    where
+        I: AsyncRead + Unpin,
+        O: AsyncWrite + Unpin,
+        E: AsyncWrite + Unpin,
+    {
+        let Some((reader, writer)) = self.duplex.halves() else {
+            return Err(self.client.violation("the connection is gone".to_owned()));
+        };
+        let stream = ExecStream::new(reader, writer, BytesMut::new(), &self.stream)
+            .with_settings(self.settings)
+            .with_window(self.window);
+        let finished = match stream.run(stdin, out, err, control).await {
+            Ok(finished) => finished,
+            Err(error) => return Err(stream_error(&self.client, error)),
+        };
+        let surplus = finished.buffered.len();
+        let ending = finished.ending;
+        if surplus > 0 {
+            return Err(self
+                .client
+                .violation(format!("{surplus} bytes behind the end of an execution")));
+        }
+        self.duplex.finish();
+        Ok(ending)
+    }
+}
+
+impl Client {
+    /// Starts a program. The connection is in stream mode until [`Execution::run`] ends; other calls
+    /// wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] from a server without exec; [`Error::Refused`] with the reasons that
+    /// are known before the program runs: -3 for no such program or directory, -2 for what may not
+    /// be run; [`Error::Argument`] for a request with `detach`.
+    pub async fn exec(&self, request: &ExecRequest) -> Result<Execution, Error> {
+        if request.detach {
+            return Err(Error::Argument {
+                what: "detach".to_owned(),
+                reason: "a detached program has no streams: use exec_detached",
+            });
+        }
+        let window = self.exec_window().await?;
+        let body = Bytes::from(request.to_json());
+        let length = body.len() as u64;
+        let (id, duplex) = self.exclusive(&Request::Exec { length }, body).await?;
+        Ok(Execution {
+            client: self.clone(),
+            id,
+            stream: request.clone(),
+            window,
+            settings: StreamSettings::default(),
+            duplex,
+        })
+    }
+
+    /// Starts a program that nobody is attached to, and returns its number.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::exec`].
+    pub async fn exec_detached(&self, request: &ExecRequest) -> Result<u64, Error> {
+        self.exec_window().await?;
+        let mut request = request.clone();
+        request.detach = true;
+        let body = Bytes::from(request.to_json());
+        let length = body.len() as u64;
+        self.number_with(&Request::Exec { length }, body).await
+    }
+
+    /// Describes an execution of one's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with code -21 if there is none of that name.
+    pub async fn exec_status(&self, execution: &ExecutionName) -> Result<Status, Error> {
+        let execution = execution.clone();
+        self.status(&Request::ExecStatus { execution }).await
+    }
+
+    /// Waits until an execution has ended, or for the time given (30 s at most), and describes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::exec_status`].
+    pub async fn exec_wait(
+        &self,
+        execution: &ExecutionName,
+        seconds: u64,
+    ) -> Result<Status, Error> {
+        let execution = execution.clone();
+        let seconds = seconds.min(exec_ext::limits::WAIT_MAX_SECONDS);
+        let patient = self.with_timeout(self.timeout() + Duration::from_secs(seconds));
+        patient
+            .status(&Request::ExecWait { execution, seconds })
+            .await
+    }
+
+    /// Sends a signal to an execution's process group.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::exec_status`].
+    pub async fn exec_signal(&self, execution: &ExecutionName, number: u32) -> Result<(), Error> {
+        let execution = execution.clone();
+        let request = Request::ExecSignal { execution, number };
+        self.number(&request).await.map(drop)
+    }
+
+    /// Checks that the server runs programs and returns the window of its streams. To a server that
+    /// does not know the verb, the request's body would be further requests.
+    async fn exec_window(&self) -> Result<u64, Error> {
+        match self.features().await? {
+            Some(features) if features.features.contains_key("exec") => {
+                Ok(features.limits.window_bytes)
+            }
+            _ => Err(Error::Unsupported {
+                host: self.host().to_owned(),
+                feature: "exec",
+            }),
+        }
+    }
+
+    async fn status(&self, request: &Request) -> Result<Status, Error> {
+        let json = self.counted(request, STATUS_MAX).await?;
+        serde_json::from_slice(&json)
+            .map_err(|error| self.violation(format!("status of an execution: {error}")))
+    }
+}
+
+fn stream_error(client: &Client, error: StreamError) -> Error {
+    let host = client.host().to_owned();
+    match error {
+        StreamError::Lost(error) => Error::Lost {
+            host,
+            reason: error.to_string(),
+        },
+        StreamError::Protocol(what) => Error::Protocol { host, what },
+        StreamError::Sink { name, error } => Error::Local {
+            doing: "write",
+            path: name.into(),
+            source: error,
+        },
+        StreamError::Stdin(error) => Error::Local {
+            doing: "read",
+            path: "the program's stdin".into(),
+            source: error,
+        },
+        other => Error::Exec {
+            host,
+            reason: other.to_string(),
+        },
+    }
+}
