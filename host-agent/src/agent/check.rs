@@ -6,7 +6,6 @@ use std::time::Duration;
 use beacon::registry::{CheckResult, Target};
 use chirp_client::{Client, Error};
 use exec_ext::request::{ExecRequest, OnDisconnect, OutputTo};
-use exec_ext::status::Features;
 
 use super::exec::run_to_end;
 use crate::commands::exec_failure;
@@ -20,11 +19,11 @@ const NO_OP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes the whole check: session, identity, no-op program.
 pub(super) async fn check(target: &Target) -> CheckResult {
-    let (client, features) = match meet(target).await {
+    let (client, runs_programs) = match meet(target).await {
         Ok(met) => met,
         Err(refusal) => return refusal,
     };
-    if !features.features.contains_key("exec") {
+    if !runs_programs {
         return CheckResult::Failed(
             "runs no programs: its server was started without --exec".to_owned(),
         );
@@ -48,17 +47,17 @@ pub(super) async fn probe(target: &Target) -> Result<(), String> {
     }
 }
 
-/// Connects, logs in, and compares who answers with who was announced.
-async fn meet(target: &Target) -> Result<(Client, Features), CheckResult> {
+/// Connects, logs in, and compares who answers with who was announced. Returns the session, and whether
+/// the server runs programs.
+async fn meet(target: &Target) -> Result<(Client, bool), CheckResult> {
     let failed = |error: Error| CheckResult::Failed(error.to_string());
     let client = guest::connect(target.address, CONNECT_WITHIN)
         .await
-        .map_err(failed)?;
-    let client = client.with_timeout(CONNECT_WITHIN);
+        .map_err(failed)?
+        .with_timeout(CONNECT_WITHIN);
     let Some(features) = client.features().await.map_err(failed)? else {
-        return Err(CheckResult::Failed(
-            "its server tells no features, so it cannot be told from another".to_owned(),
-        ));
+        let why = "its server tells no features, so it cannot be told from another";
+        return Err(CheckResult::Failed(why.to_owned()));
     };
     if features.boot != target.boot || features.run != target.run {
         return Err(CheckResult::Mismatch(format!(
@@ -70,7 +69,8 @@ async fn meet(target: &Target) -> Result<(Client, Features), CheckResult> {
             shown(&target.run)
         )));
     }
-    Ok((client, features))
+    let runs_programs = features.features.contains_key("exec");
+    Ok((client, runs_programs))
 }
 
 /// Runs `true` in the guest.

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use beacon::mac::MacId;
-use chirp_client::Client;
+use chirp_client::exec::Ending;
+use chirp_client::{Client, Error};
 use exec_ext::request::{ExecRequest, OnDisconnect, OutputTo, StdinFrom};
 use exec_ext::status::Status;
 use tokio::io::AsyncWrite;
@@ -102,7 +103,7 @@ async fn one(
     target: &Target,
     mut request: ExecRequest,
     frames: &mpsc::Sender<ExecFrame>,
-) -> Result<Status, chirp_client::Error> {
+) -> Result<Status, Error> {
     if request.cmd_id.is_none() {
         request.cmd_id = exec_ext::request::CmdId::new(&uuid::Uuid::new_v4().to_string());
     }
@@ -129,10 +130,7 @@ async fn one(
 /// # Errors
 ///
 /// It could not be started, or its end is not known.
-pub(super) async fn run_to_end(
-    client: &Client,
-    request: &ExecRequest,
-) -> Result<Status, chirp_client::Error> {
+pub(super) async fn run_to_end(client: &Client, request: &ExecRequest) -> Result<Status, Error> {
     debug_assert!(request.stdout == OutputTo::Discard, "output would be lost");
     stream(
         client,
@@ -188,15 +186,23 @@ impl AsyncWrite for FrameSink {
     }
 }
 
-/// STUB until chirp-client has exec.
+/// Starts a program and hands its output on until it ends.
 async fn stream(
     client: &Client,
-    _request: &ExecRequest,
-    _out: &mut (impl AsyncWrite + Unpin),
-    _err: &mut (impl AsyncWrite + Unpin),
-) -> Result<Status, chirp_client::Error> {
-    Err(chirp_client::Error::Lost {
-        host: client.host().to_owned(),
-        reason: "stub".to_owned(),
-    })
+    request: &ExecRequest,
+    out: &mut (impl AsyncWrite + Unpin),
+    err: &mut (impl AsyncWrite + Unpin),
+) -> Result<Status, Error> {
+    let (_, mut control) = mpsc::channel(1);
+    let execution = client.exec(request).await?;
+    match execution
+        .run(None::<tokio::io::Empty>, out, err, &mut control)
+        .await?
+    {
+        Ending::Ended(status) => Ok(*status),
+        Ending::Detached => Err(Error::Exec {
+            host: client.host().to_owned(),
+            reason: "another client took the program over".to_owned(),
+        }),
+    }
 }

@@ -125,7 +125,7 @@ fn walk(directory: &Path, wanted: impl Fn(&InputFile) -> bool) -> anyhow::Result
         let relative = entry
             .path()
             .strip_prefix(&directory)
-            .unwrap_or(entry.path())
+            .unwrap_or_else(|_| entry.path())
             .to_owned();
         let file = InputFile {
             relative,
@@ -239,14 +239,8 @@ mod tests {
         let all = files(&[10; 100]);
         let some = thin(all.clone(), 10, u64::MAX);
         assert_eq!(some.len(), 10);
-        assert!(
-            some.iter()
-                .any(|file| file.path < Path::new("/in/0010").to_owned())
-        );
-        assert!(
-            some.iter()
-                .any(|file| file.path >= Path::new("/in/0090").to_owned())
-        );
+        assert!(some.iter().any(|file| *file.path < *Path::new("/in/0010")));
+        assert!(some.iter().any(|file| *file.path >= *Path::new("/in/0090")));
         let bytes: u64 = thin(all.clone(), 100, 155)
             .iter()
             .map(|file| file.size)
