@@ -319,7 +319,8 @@ async fn heart_beats_are_sent_and_their_absence_ends_the_connection() {
     assert_eq!(byte, *b"E", "an ERROR follows the beats");
     assert!(beats >= 5, "{beats} beats");
     let lived = start.elapsed();
-    assert!(lived >= Duration::from_millis(1150), "{lived:?}");
+    let expected = Duration::from_millis(1150)..Duration::from_secs(8);
+    assert!(expected.contains(&lived), "{lived:?}");
 }
 
 #[tokio::test]
