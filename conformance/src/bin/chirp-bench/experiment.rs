@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::bulk::{self, Direction};
+use crate::floor::Replies;
 use crate::idle;
 use crate::small::{self, Small, Verb};
 use crate::subject::{Subject, Subjects};
@@ -53,8 +54,19 @@ pub(crate) fn all(idle: usize) -> Vec<Experiment> {
             verb,
             connections,
             window,
+            floor: Replies::OneByOne,
         }),
         targets: targets.to_vec(),
+    };
+    // For comparison: what the sockets could carry if replies cost nothing.
+    let gathered = |connections, window| Experiment {
+        kind: Kind::Small(Small {
+            verb: Verb::Stat,
+            connections,
+            window,
+            floor: Replies::Gathered,
+        }),
+        targets: Vec::new(),
     };
     let half = Times(0.5, Floor);
     vec![
@@ -66,6 +78,8 @@ pub(crate) fn all(idle: usize) -> Vec<Experiment> {
         small(Verb::Pread, 32, 1, &[half]),
         small(Verb::Stat, 1, 128, &[half]),
         small(Verb::Stat, 32, 16, &[half]),
+        gathered(1, 128),
+        gathered(32, 16),
         small(Verb::Putfile, 1, 1, &[Times(4.0, Reference)]),
         small(Verb::Putfile, 32, 1, &[Times(8.0, Reference)]),
         Experiment {

@@ -1,8 +1,8 @@
 //! Measures the reference's server, ours and a raw floor with one load program, in turns.
 //!
 //! Everything runs on loopback, and load and server share the machine. The *floor* is what sockets
-//! alone cost here: a thread that answers with the same bytes without looking at the request, and one
-//! that sends a file with `sendfile`. Ratios between the three, measured within one run, say more
+//! alone cost here: a thread that answers each request with the same bytes without looking at it, and
+//! one that sends a file with `sendfile`. Ratios between the three, measured within one run, say more
 //! than the rates themselves.
 //!
 //! # Layout

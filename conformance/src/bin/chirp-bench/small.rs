@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use conformance::connection::PATIENCE;
 
-use crate::floor::Canned;
+use crate::floor::{Canned, Replies};
 use crate::load::{self, Exchange};
 use crate::subject::{SMALL, Subject, Subjects};
 
@@ -21,6 +21,8 @@ pub(crate) struct Small {
     pub(crate) connections: usize,
     /// Requests that a connection has on their way at any time.
     pub(crate) window: usize,
+    /// How the floor replies.
+    pub(crate) floor: Replies,
 }
 
 /// What is repeated.
@@ -47,10 +49,14 @@ impl Small {
             Verb::Pread => "pread 4 KiB",
             Verb::Putfile => "putfile 4 KiB",
         };
+        let floor = match self.floor {
+            Replies::OneByOne => "",
+            Replies::Gathered => ", gathering floor",
+        };
         match (self.connections, self.window) {
             (1, 1) => format!("{verb}, 1 connection"),
             (count, 1) => format!("{verb}, {count} connections"),
-            (count, window) => format!("{verb}, {count} × {window} in flight"),
+            (count, window) => format!("{verb}, {count} × {window} in flight{floor}"),
         }
     }
 
@@ -77,7 +83,7 @@ impl Small {
             .address(Subject::Reference)
             .context("no server to learn the replies from")?;
         let (_, exchanges) = self.prepare(model, 0)?;
-        let floor = Canned::start(exchanges.clone(), self.connections)?;
+        let floor = Canned::start(exchanges.clone(), self.connections, self.floor)?;
         let mut lanes = Vec::new();
         for _ in 0..self.connections {
             lanes.push((connect(floor.address())?, exchanges.clone()));
@@ -135,7 +141,7 @@ pub(crate) fn connect_rate(subjects: &Subjects, subject: Subject, time: Duration
         request: LOGIN.to_vec(),
         reply: WELCOME.to_vec(),
     };
-    let floor = Canned::start(vec![login], 1)?;
+    let floor = Canned::start(vec![login], 1, Replies::OneByOne)?;
     repeat_login(floor.address(), time)
 }
 

@@ -16,6 +16,15 @@ use crate::load::Exchange;
 /// Most bytes taken from a socket at once.
 const CHUNK: usize = 64 * 1024;
 
+/// How replies are written when several requests were read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replies {
+    /// Each by a write of its own, as an echo does.
+    OneByOne,
+    /// All of them by one write. No server that does something for each request gets near that.
+    Gathered,
+}
+
 /// A running echo with canned replies; it ends when dropped.
 pub(crate) struct Canned {
     address: SocketAddr,
@@ -26,7 +35,11 @@ pub(crate) struct Canned {
 impl Canned {
     /// Starts it for that many connections. With one it blocks in `read`, with more it waits in
     /// epoll: each is the cheapest way.
-    pub(crate) fn start(script: Vec<Exchange>, connections: usize) -> Result<Self> {
+    pub(crate) fn start(
+        script: Vec<Exchange>,
+        connections: usize,
+        replies: Replies,
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen")?;
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -34,9 +47,9 @@ impl Canned {
         let thread = thread::spawn(move || {
             // An error of the floor shows as a connection that is closed.
             let _ = if connections == 1 {
-                one_by_one(&listener, &script, &stopped)
+                serially(&listener, &script, replies, &stopped)
             } else {
-                all_at_once(&listener, &script, &stopped)
+                by_epoll(&listener, &script, replies, &stopped)
             };
         });
         Ok(Self {
@@ -62,7 +75,12 @@ impl Drop for Canned {
     }
 }
 
-fn one_by_one(listener: &TcpListener, script: &[Exchange], stop: &AtomicBool) -> Result<()> {
+fn serially(
+    listener: &TcpListener,
+    script: &[Exchange],
+    replies: Replies,
+    stop: &AtomicBool,
+) -> Result<()> {
     let mut chunk = vec![0; CHUNK];
     for stream in listener.incoming() {
         if stop.load(Ordering::Acquire) {
@@ -70,12 +88,17 @@ fn one_by_one(listener: &TcpListener, script: &[Exchange], stop: &AtomicBool) ->
         }
         let mut peer = Peer::new(stream?, script)?;
         // A peer that resets its connection ends only that.
-        while peer.serve(script, &mut chunk).unwrap_or(false) {}
+        while peer.serve(script, replies, &mut chunk).unwrap_or(false) {}
     }
     Ok(())
 }
 
-fn all_at_once(listener: &TcpListener, script: &[Exchange], stop: &AtomicBool) -> Result<()> {
+fn by_epoll(
+    listener: &TcpListener,
+    script: &[Exchange],
+    replies: Replies,
+    stop: &AtomicBool,
+) -> Result<()> {
     const LISTENER: u64 = u64::MAX;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let read = epoll::EventFlags::IN;
@@ -98,7 +121,7 @@ fn all_at_once(listener: &TcpListener, script: &[Exchange], stop: &AtomicBool) -
                 peers.insert(number, peer);
                 number += 1;
             } else if let Some(peer) = peers.get_mut(&data.u64())
-                && !peer.serve(script, &mut chunk).unwrap_or(false)
+                && !peer.serve(script, replies, &mut chunk).unwrap_or(false)
             {
                 peers.remove(&data.u64());
             }
@@ -112,7 +135,8 @@ struct Peer {
     at: usize,
     /// Bytes of the request on its way that are still to come.
     missing: usize,
-    replies: Vec<u8>,
+    /// Replies that are not written yet.
+    gathered: Vec<u8>,
 }
 
 impl Peer {
@@ -122,17 +146,17 @@ impl Peer {
             stream,
             at: 0,
             missing: script.first().context("an empty script")?.request.len(),
-            replies: Vec::new(),
+            gathered: Vec::new(),
         })
     }
 
     /// Reads once and answers what is complete; returns false at the end.
-    fn serve(&mut self, script: &[Exchange], chunk: &mut [u8]) -> Result<bool> {
+    fn serve(&mut self, script: &[Exchange], replies: Replies, chunk: &mut [u8]) -> Result<bool> {
         let mut left = self.stream.read(chunk)?;
         if left == 0 {
             return Ok(false);
         }
-        self.replies.clear();
+        self.gathered.clear();
         while left > 0 {
             let used = left.min(self.missing);
             left -= used;
@@ -141,12 +165,15 @@ impl Peer {
                 break;
             }
             let done = script.get(self.at).context("out of the script")?;
-            self.replies.extend(&done.reply);
+            match replies {
+                Replies::OneByOne => self.stream.write_all(&done.reply)?,
+                Replies::Gathered => self.gathered.extend(&done.reply),
+            }
             self.at = (self.at + 1) % script.len();
             self.missing = script.get(self.at).map_or(0, |next| next.request.len());
         }
-        if !self.replies.is_empty() {
-            self.stream.write_all(&self.replies)?;
+        if !self.gathered.is_empty() {
+            self.stream.write_all(&self.gathered)?;
         }
         Ok(true)
     }

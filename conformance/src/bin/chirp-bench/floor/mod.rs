@@ -3,5 +3,5 @@
 mod canned;
 mod sender;
 
-pub(crate) use canned::Canned;
+pub(crate) use canned::{Canned, Replies};
 pub(crate) use sender::Sender;
