@@ -26,8 +26,14 @@ const SETTLED_SECONDS: i64 = 2;
 /// The cache.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    entries: RwLock<HashMap<(u64, u64), (Stamp, Arc<Acl>)>>,
+    entries: RwLock<HashMap<FileId, Kept>>,
 }
+
+/// Device and inode of a list's file.
+type FileId = (u64, u64);
+
+/// A list, and the stamp of the file it was read from.
+type Kept = (Stamp, Arc<Acl>);
 
 /// What changes when a file's content does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +84,6 @@ impl Stamp {
     clippy::useless_conversion,
     reason = "the widths of these fields differ between architectures"
 )]
-fn key(stat: &Stat) -> (u64, u64) {
+fn key(stat: &Stat) -> FileId {
     (stat.st_dev.into(), stat.st_ino.into())
 }

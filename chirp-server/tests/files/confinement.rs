@@ -159,7 +159,7 @@ fn child_with_proc() {
         format!("/proc/{me}/exe"),
         format!("/proc/{me}/root/etc/passwd"),
         format!("/proc/{me}/cwd/Cargo.toml"),
-        format!("/proc/self/root/etc/passwd"),
+        "/proc/self/root/etc/passwd".to_owned(),
     ] {
         let path = VirtualPath::from_decoded(path.as_bytes()).unwrap();
         // The link's *text* may lead somewhere in the tree; the link itself must not be taken.
