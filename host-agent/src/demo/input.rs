@@ -103,7 +103,7 @@ fn cargo_sources() -> anyhow::Result<Input> {
     let found = all.len();
     let files = thin(all, DEFAULT_FILES, DEFAULT_BYTES);
     let description = format!(
-        "{} of the {found} text files below {}, spread evenly and the same each time; --input DIR takes all \
+        "{} of the {found} text files below {}, in whole packages, the same each time; --input DIR takes all \
          of another directory",
         files.len(),
         directory.display()
@@ -139,54 +139,58 @@ fn walk(directory: &Path, wanted: impl Fn(&InputFile) -> bool) -> anyhow::Result
     Ok(files)
 }
 
-/// Takes at most so many files and bytes, spread evenly over the list.
+/// Takes whole packages, spread evenly over the list, as long as they fit into so many files and bytes.
 fn thin(all: Vec<InputFile>, files: usize, bytes: u64) -> Vec<InputFile> {
-    let total = all.len();
-    let average = all.iter().map(|file| file.size).sum::<u64>() / total.max(1) as u64;
-    let by_bytes = usize::try_from(bytes / average.max(1)).unwrap_or(usize::MAX);
-    let take = files.min(by_bytes).min(total);
-    let mut left = bytes;
-    all.into_iter()
-        .enumerate()
-        // Of `total` places, `take` are hit: those where the running share passes a whole number.
-        .filter(|(place, _)| (place + 1) * take / total > place * take / total)
-        .map(|(_, file)| file)
-        .take_while(|file| {
-            let fits = file.size <= left;
-            left = left.saturating_sub(file.size);
-            fits
-        })
-        .collect()
-}
-
-/// Splits the files into so many shards of nearly the same size.
-pub(super) fn split(mut files: Vec<InputFile>, shards: usize) -> Vec<Shard> {
-    let mut parts: Vec<(u64, Shard)> = (0..shards)
-        .map(|number| {
-            (
-                0,
-                Shard {
-                    number,
-                    files: Vec::new(),
-                },
-            )
-        })
-        .collect();
-    // The largest first, each to the lightest shard; a file weighs at least what its round trips cost.
-    files.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
-    for file in files {
-        if let Some((weight, shard)) = parts
-            .iter_mut()
-            .min_by_key(|(weight, shard)| (*weight, shard.number))
-        {
-            *weight += file.size + 4096;
-            shard.files.push(file);
+    let size: u64 = all.iter().map(|file| file.size).sum();
+    // The share that fits, in parts of a million; whole numbers, so that every machine takes the same.
+    let part = |most: u64, there: u64| most.saturating_mul(MILLION).checked_div(there);
+    let by_files = part(files as u64, all.len() as u64).unwrap_or(MILLION);
+    let share = by_files
+        .min(part(bytes, size).unwrap_or(MILLION))
+        .min(MILLION);
+    let (mut taken, mut taken_bytes) = (Vec::new(), 0);
+    let mut due = 0;
+    for package in all.chunk_by(|a, b| package(a) == package(b)) {
+        due += share;
+        let package_bytes: u64 = package.iter().map(|file| file.size).sum();
+        let fits = taken.len() + package.len() <= files && taken_bytes + package_bytes <= bytes;
+        if due >= MILLION && fits {
+            due -= MILLION;
+            taken_bytes += package_bytes;
+            taken.extend_from_slice(package);
         }
     }
-    parts
-        .into_iter()
-        .map(|(_, shard)| shard)
-        .filter(|shard| !shard.files.is_empty())
+    taken
+}
+
+const MILLION: u64 = 1_000_000;
+
+/// Returns the directory of a package's sources: `INDEX/NAME-VERSION` below cargo's.
+fn package(file: &InputFile) -> Vec<&std::ffi::OsStr> {
+    file.relative.iter().take(2).collect()
+}
+
+/// Splits the files into at most so many shards of nearly the same size, each a run of neighbours: a
+/// directory is made again in few shards only.
+pub(super) fn split(files: Vec<InputFile>, shards: usize) -> Vec<Shard> {
+    // A file weighs at least what its round trips cost.
+    let weight = |file: &InputFile| file.size + 4096;
+    let total: u64 = files.iter().map(weight).sum();
+    let mut parts: Vec<Vec<InputFile>> = vec![Vec::new(); shards];
+    let mut before = 0;
+    for file in files {
+        let middle = before + weight(&file) / 2;
+        before += weight(&file);
+        let place = (u128::from(middle) * shards as u128).checked_div(u128::from(total));
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        if let Some(part) = place.and_then(|place| parts.get_mut(place)) {
+            part.push(file);
+        }
+    }
+    let parts = parts.into_iter().filter(|files| !files.is_empty());
+    (0..)
+        .zip(parts)
+        .map(|(number, files)| Shard { number, files })
         .collect()
 }
 
@@ -201,8 +205,8 @@ pub(super) fn stage(shard: &Shard, directory: &Path, script: &str) -> anyhow::Re
     let input = directory.join("input");
     fs::create_dir(&input)?;
     for (number, file) in shard.files.iter().enumerate() {
-        // No Chirp listing can carry a line's end in a name; the words do not depend on names.
-        let odd = file.relative.as_os_str().as_bytes().contains(&b'\n');
+        // The words do not depend on names.
+        let odd = !is_portable(&file.relative);
         let to = if odd {
             input.join(format!("renamed-{number}"))
         } else {
@@ -216,6 +220,16 @@ pub(super) fn stage(shard: &Shard, directory: &Path, script: &str) -> anyhow::Re
             .with_context(|| format!("cannot copy {} to {}", file.path.display(), to.display()))?;
     }
     Ok(())
+}
+
+/// Returns whether a Chirp server takes this path: no listing can carry a line's end, and the names of its
+/// own files are refused.
+fn is_portable(path: &Path) -> bool {
+    let own = |name: &[u8]| name.starts_with(b".__") || name.ends_with(b".__acl");
+    path.components().all(|name| {
+        let name = name.as_os_str().as_bytes();
+        !own(name) && !name.contains(&b'\n')
+    })
 }
 
 #[cfg(test)]
@@ -234,20 +248,40 @@ mod tests {
             .collect()
     }
 
+    /// Packages of ten files of ten bytes each.
+    fn packages(count: usize) -> Vec<InputFile> {
+        let mut all = files(&vec![10; count * 10]);
+        for (number, file) in all.iter_mut().enumerate() {
+            file.relative = format!("index/{:03}/{number:04}", number / 10).into();
+        }
+        all
+    }
+
     #[test]
-    fn thinning_spreads_evenly_and_keeps_the_bounds() {
-        let all = files(&[10; 100]);
-        let some = thin(all.clone(), 10, u64::MAX);
-        assert_eq!(some.len(), 10);
-        assert!(some.iter().any(|file| *file.path < *Path::new("/in/0010")));
-        assert!(some.iter().any(|file| *file.path >= *Path::new("/in/0090")));
-        let bytes: u64 = thin(all.clone(), 100, 155)
+    fn thinning_takes_whole_packages_evenly_and_keeps_the_bounds() {
+        let all = packages(100);
+        let some = thin(all.clone(), 100, u64::MAX);
+        assert_eq!(some.len(), 100);
+        assert!(
+            some.chunk_by(|a, b| package(a) == package(b))
+                .all(|p| p.len() == 10)
+        );
+        assert!(
+            some.iter()
+                .any(|file| file.relative.starts_with("index/009"))
+        );
+        assert!(
+            some.iter()
+                .any(|file| file.relative.starts_with("index/099"))
+        );
+        let bytes: u64 = thin(all.clone(), 1000, 1550)
             .iter()
             .map(|file| file.size)
             .sum();
-        assert!((100..=155).contains(&bytes), "{bytes}");
+        assert!((1000..=1550).contains(&bytes), "{bytes}");
         assert_eq!(thin(all.clone(), 1000, u64::MAX), all);
         assert!(thin(Vec::new(), 10, 10).is_empty());
+        assert!(thin(files(&[0; 100]), 10, 0).len() <= 10);
     }
 
     #[test]
@@ -263,7 +297,10 @@ mod tests {
         assert_eq!(again, all);
         let weights: Vec<u64> = shards.iter().map(Shard::bytes).collect();
         let (least, most) = (weights.iter().min().unwrap(), weights.iter().max().unwrap());
-        assert!(most - least < 250_000, "{weights:?}");
+        // Each end of a shard lies at most half the largest file off its place.
+        assert!(most - least < 2 * 210_000, "{weights:?}");
+        assert_eq!(split(files(&[5]), 7).len(), 1);
+        assert!(split(Vec::new(), 7).is_empty());
     }
 
     #[test]
@@ -273,6 +310,7 @@ mod tests {
         fs::create_dir_all(from.join("a/b")).unwrap();
         fs::write(from.join("a/b/plain"), "x").unwrap();
         fs::write(from.join("line\nend"), "y").unwrap();
+        fs::write(from.join(".__acl"), "z").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", from.join("link")).unwrap();
         let found = choose(Some(&from), 1).unwrap();
         let [shard] = split(found.files, 1).try_into().unwrap();
@@ -283,11 +321,8 @@ mod tests {
             .unwrap()
             .map(|e| e.unwrap().file_name())
             .collect();
-        assert_eq!(names.len(), 2, "{names:?}");
-        assert!(
-            names
-                .iter()
-                .any(|name| name.to_string_lossy().starts_with("renamed-"))
-        );
+        assert_eq!(names.len(), 3, "{names:?}");
+        let renamed = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with("renamed-");
+        assert_eq!(names.iter().filter(renamed).count(), 2, "{names:?}");
     }
 }

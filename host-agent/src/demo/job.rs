@@ -63,17 +63,21 @@ pub(super) async fn count(
         placement: Placement::Exact,
         ..TransferOptions::default()
     };
+    tracing::debug!(shard = name, took = ?began.elapsed(), "staged, connected");
     let pushed = transfer::put(&session, &staged, &remote, &options).await;
     // Each shard is staged when its turn comes and removed at once, so a copy of the input never piles up.
     std::fs::remove_dir_all(&staged)
         .with_context(|| format!("cannot remove {}", staged.display()))?;
     let pushed = pushed?;
+    let since = |what: &str| tracing::debug!(shard = name, took = ?began.elapsed(), "{what}");
+    since("pushed");
 
     let mut request = ExecRequest::new("sh");
     request.args = vec!["count.sh".into()];
     request.path = format!("/{name}").into();
     request.on_disconnect = OnDisconnect::Kill;
     let (status, said) = run(agent, guest, &request, &mut progress).await?;
+    since("counted");
     let cpu = status.results.map_or(0.0, |results| {
         results.resources.ru_utime + results.resources.ru_stime
     });
@@ -81,6 +85,7 @@ pub(super) async fn count(
     let counts = guest::path(format!("/{name}/counts").as_ref())?;
     let table = workspace.join("tables").join(&name);
     let pulled = transfer::get(&session, &counts, &table, &options).await?;
+    since("pulled");
     let by_server = hex(&session.sha256(&counts).await?);
     let by_program = said.split_whitespace().next().unwrap_or_default();
     let bytes =
@@ -93,6 +98,7 @@ pub(super) async fn count(
         );
     }
     session.rmall(&remote).await?;
+    since("checked and removed");
     Ok(Counted {
         table,
         digest,

@@ -15,13 +15,13 @@ use super::input::InputFile;
 
 /// The script that a guest runs: counts the words below `input` into `counts`.
 ///
-/// Progress goes to standard error as `PERCENT%`, the table's SHA-256 to standard output. A file is followed
+/// The server's own files (`.__acl` in every directory) are no part of the input. Progress goes to standard error as `PERCENT%`, the table's SHA-256 to standard output. A file is followed
 /// by a line's end, so that no word reaches from one file into the next.
 pub(super) const SCRIPT: &str = r#"#!/bin/sh
 set -eu
 LC_ALL=C
 export LC_ALL
-find input -type f | sort > files
+find input -type f ! -name '.__*' | sort > files
 total=$(wc -l < files)
 n=0
 told=0
