@@ -183,6 +183,51 @@ fn child_with_proc() {
     println!("confined");
 }
 
+#[test]
+fn what_became_a_link_after_it_was_located_is_not_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    let target = outside.path().join("victim");
+    std::fs::write(&target, "outside").unwrap();
+    let before = std::fs::metadata(&target).unwrap();
+    let tree = Tree::new();
+    std::fs::write(tree.host("f"), "inside").unwrap();
+    let root = Root::open(tree.root.path()).unwrap();
+    let path = VirtualPath::from_decoded(b"/f").unwrap();
+    let located = root.locate(&path, Follow::Yes).unwrap();
+    std::fs::remove_file(tree.host("f")).unwrap();
+    symlink(&target, tree.host("f")).unwrap();
+
+    assert_eq!(located.open(READ).err(), Some(Errno::STALE));
+    let create = Open {
+        write: true,
+        create: Some(chirp_server::vfs::located::Create {
+            mode: 0,
+            exclusive: false,
+        }),
+        ..READ
+    };
+    assert_eq!(located.open(create).err(), Some(Errno::STALE));
+    assert_eq!(located.truncate(0), Err(Errno::STALE));
+    assert_eq!(located.chmod(0o777), Err(Errno::STALE));
+    // The link's own times change, not those of what it means.
+    located.utime(1, 1).unwrap();
+    let after = std::fs::metadata(&target).unwrap();
+    assert_eq!(after.modified().unwrap(), before.modified().unwrap());
+    assert_eq!(after.permissions(), before.permissions());
+    assert_eq!(std::fs::read(&target).unwrap(), b"outside");
+
+    // A directory is held by its handle: what its name became does not count.
+    std::fs::create_dir(tree.host("d")).unwrap();
+    std::fs::write(tree.host("d/f"), "inside").unwrap();
+    let path = VirtualPath::from_decoded(b"/d/victim").unwrap();
+    let located = root.locate(&path, Follow::Yes).unwrap();
+    std::fs::rename(tree.host("d"), tree.host("e")).unwrap();
+    symlink(outside.path(), tree.host("d")).unwrap();
+    assert_eq!(located.open(READ).err(), Some(Errno::NOENT));
+    assert!(located.open(create).is_ok());
+    assert_eq!(tree.names("e"), ["f", "victim"]);
+}
+
 /// Every file inside says "inside"; every file outside that a link could mean says "outside".
 #[test]
 fn whatever_is_opened_is_inside_while_names_and_links_are_swapped() {
@@ -222,7 +267,7 @@ fn whatever_is_opened_is_inside_while_names_and_links_are_swapped() {
                 let _ = std::fs::rename(dir.join("x/b/c"), dir.join("c"));
                 let _ = std::fs::rename(dir.join("c"), dir.join("x/b/c"));
                 // A file and a link take turns.
-                let _ = symlink("../../../f", dir.join("x/.l"));
+                let _ = symlink("../../f", dir.join("x/.l"));
                 let _ = std::fs::rename(dir.join("x/.l"), dir.join("x/f"));
                 let _ = std::fs::write(dir.join("x/.f"), "inside");
                 let _ = std::fs::rename(dir.join("x/.f"), dir.join("x/f"));
