@@ -75,8 +75,8 @@ impl Advertiser {
             "opsys": lower(system.sysname()),
             "opsysversion": lower(system.release()),
             "load1": load,
-            "memory_total": u64::from(info.totalram).saturating_mul(unit),
-            "memory_avail": u64::from(info.freeram).saturating_mul(unit),
+            "memory_total": info.totalram.saturating_mul(unit),
+            "memory_avail": info.freeram.saturating_mul(unit),
         })
     }
 }

@@ -90,7 +90,7 @@ pub struct Args {
     #[arg(short = 'y', long = "transient", value_name = "DIR")]
     pub transient: Option<PathBuf>,
 
-    /// Send a status record to the catalog at HOST[:PORT] every five minutes, by UDP. May be repeated;
+    /// Send a status record to the catalog at `HOST[:PORT]` every five minutes, by UDP. May be repeated;
     /// `-` for none, which is the default.
     #[arg(short = 'u', long, value_name = "HOST", value_delimiter = ',')]
     pub advertise: Vec<String>,
@@ -103,7 +103,7 @@ pub struct Args {
     #[arg(long)]
     pub exec: bool,
 
-    /// Announce this server to the host by STOMP. BROKER is HOST[:PORT]; without it the broker is
+    /// Announce this server to the host by STOMP. BROKER is `HOST[:PORT]`; without it the broker is
     /// looked for at the default gateway, port 61613.
     #[arg(long, value_name = "BROKER", num_args = 0..=1, require_equals = true)]
     pub announce: Option<Option<HostPort>>,

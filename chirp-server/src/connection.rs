@@ -1,6 +1,6 @@
 //! One client: login, then requests in order, until either side ends it.
 //!
-//! What a waiting connection costs is this task and two buffers of at most [`KEPT`] bytes; a
+//! What a waiting connection costs is this task and two buffers of at most `KEPT` bytes; a
 //! transfer adds one buffer ([`crate::transfer::CHUNK`]). Answers to pipelined requests are
 //! gathered and sent together.
 

@@ -88,7 +88,7 @@ fn program(
         let search = request
             .env
             .get("PATH")
-            .map_or(OsStr::new(DEFAULT_PATH), |path| path);
+            .map_or_else(|| OsStr::new(DEFAULT_PATH), |path| path);
         find_program(cmd, search)?
     };
     if let Some(inside) = inside_tree(&exec.root, &found) {
