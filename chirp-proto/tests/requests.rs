@@ -112,6 +112,9 @@ fn an_overlong_line_is_answered_once_and_the_next_line_is_a_request() {
 
 #[test]
 fn a_refused_request_says_how_long_its_body_is() {
+    refused("pwrite 0 5\n", Code::InvalidRequest, 0);
+    refused("pwrite 0 5 x\n", Code::InvalidRequest, 0);
+    refused("swrite 0 6 2 5\n", Code::InvalidRequest, 0);
     refused("pwrite 0 -5 0\n", Code::InvalidRequest, 0);
     refused("pwrite 0 5 -1\n", Code::InvalidRequest, 5);
     refused("pwrite 4294967296 5 0\n", Code::BadDescriptor, 5);

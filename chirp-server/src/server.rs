@@ -115,6 +115,10 @@ async fn serve(args: Args, account: Account) -> anyhow::Result<()> {
         "serving"
     );
 
+    // Under a limit on file sizes a write beyond it would end the process; with a handler it fails
+    // with EFBIG, which the client is told. Programs get the default back.
+    let _file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
+        .context("cannot handle SIGXFSZ")?;
     let stop = Stop::default();
     let announcing = announce::start(&args, &identity, address, &root)?;
     let advertising = advertise(&args, &root, address.port(), &account);

@@ -276,24 +276,31 @@ pub(super) fn parse(line: &[u8]) -> Result<Request, Malformed> {
     })
 }
 
-/// The verbs whose body follows at once: if the length can be read, a refusal still says how much
-/// there is to drop (part 3.3 and 3.7). `None` for every other verb.
+/// The verbs whose body follows at once (part 3.3 and 3.7). Where all words are there and numbers
+/// are numbers, the client sends the body even if a number is out of range, so a refusal says how
+/// much there is to drop. `None` for every other verb.
 fn parse_body_verb(verb: &[u8], w: &mut Words<'_>) -> Result<Option<Request>, Malformed> {
     Ok(Some(match verb {
         b"pwrite" => {
-            let fd = w.number()?;
-            let length = w.unsigned()?;
+            let (fd, length, offset) = (w.number()?, w.unsigned()?, w.number()?);
             let refuse = after_body(length);
-            let fd = descriptor(fd).map_err(&refuse)?;
-            let offset = w.unsigned().map_err(&refuse)?;
-            Request::Pwrite { fd, length, offset }
+            Request::Pwrite {
+                fd: descriptor(fd).map_err(&refuse)?,
+                length,
+                offset: non_negative(offset).map_err(&refuse)?,
+            }
         }
         b"swrite" => {
-            let fd = w.number()?;
-            let length = w.unsigned()?;
+            let (fd, length) = (w.number()?, w.unsigned()?);
+            let (piece, every, offset) = (w.number()?, w.number()?, w.number()?);
             let refuse = after_body(length);
             let fd = descriptor(fd).map_err(&refuse)?;
-            let stride = w.stride_after(length).map_err(&refuse)?;
+            let stride = Stride {
+                length,
+                piece: non_negative(piece).map_err(&refuse)?,
+                every: non_negative(every).map_err(&refuse)?,
+                offset: non_negative(offset).map_err(&refuse)?,
+            };
             Request::Swrite { fd, stride }
         }
         b"fsetxattr" => {
@@ -367,6 +374,10 @@ fn descriptor(number: i64) -> Result<Descriptor, Code> {
     Descriptor::try_from(number).map_err(|_| Code::BadDescriptor)
 }
 
+fn non_negative(number: i64) -> Result<u64, Code> {
+    u64::try_from(number).map_err(|_| Code::InvalidRequest)
+}
+
 /// The words of a line, read from left to right.
 struct Words<'a> {
     rest: &'a [u8],
@@ -392,7 +403,7 @@ impl<'a> Words<'a> {
     }
 
     fn unsigned(&mut self) -> Result<u64, Code> {
-        u64::try_from(self.number()?).map_err(|_| Code::InvalidRequest)
+        non_negative(self.number()?)
     }
 
     fn positive(&mut self) -> Result<u64, Code> {
@@ -420,13 +431,8 @@ impl<'a> Words<'a> {
     }
 
     fn stride(&mut self) -> Result<Stride, Code> {
-        let length = self.unsigned()?;
-        self.stride_after(length)
-    }
-
-    fn stride_after(&mut self, length: u64) -> Result<Stride, Code> {
         Ok(Stride {
-            length,
+            length: self.unsigned()?,
             piece: self.unsigned()?,
             every: self.unsigned()?,
             offset: self.unsigned()?,

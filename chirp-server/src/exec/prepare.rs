@@ -1,7 +1,7 @@
 //! From an `exec` request to open handles: every path it names goes through the same door as any
 //! other request's.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -88,7 +88,7 @@ fn program(
         let search = request
             .env
             .get("PATH")
-            .map_or_else(|| OsStr::new(DEFAULT_PATH), |path| path);
+            .map_or(DEFAULT_PATH.as_ref(), OsString::as_os_str);
         find_program(cmd, search)?
     };
     if let Some(inside) = inside_tree(&exec.root, &found) {
