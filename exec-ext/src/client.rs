@@ -16,9 +16,9 @@ use crate::pace::{PAYLOAD_MAX, READ_ROOM, StreamSettings, cut, silent, write_fra
 use crate::request::{ExecRequest, OutputTo};
 use crate::status::Status;
 
-/// How long received bytes may stay unacknowledged: a server whose window is smaller than this
-/// client assumes is slow then, and not stuck.
-const ACK_DELAY: Duration = Duration::from_millis(100);
+/// How long received bytes may stay unacknowledged. A server whose window is smaller than this
+/// client assumes, because many streams share its memory, waits no longer than this for room.
+const ACK_DELAY: Duration = Duration::from_millis(2);
 
 /// How long to read on when nothing can be written any more: the server may have said why.
 const LAST_WORDS: Duration = Duration::from_secs(2);

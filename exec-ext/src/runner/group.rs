@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getsid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::sys;
 
@@ -71,7 +71,7 @@ pub(super) fn end_session(leader: Pid, escaped: Vec<Member>, patience: Patience)
         members.retain(Member::alive);
         for pid in session_members(leader) {
             if members.iter().all(|known| known.pid != pid) {
-                let own = |pid| getsid(Some(pid)) == Ok(leader);
+                let own = |pid| sys::in_session(pid, leader);
                 members.extend(Member::hold(pid, own).filter(Member::alive));
             }
         }
@@ -151,7 +151,7 @@ fn holds_pipe(pid: Pid, inodes: &[u64]) -> bool {
 
 /// Returns the processes of the session that `leader` leads, without itself.
 fn session_members(leader: Pid) -> impl Iterator<Item = Pid> {
-    processes().filter(move |&pid| pid != leader && getsid(Some(pid)) == Ok(leader))
+    processes().filter(move |&pid| pid != leader && sys::in_session(pid, leader))
 }
 
 /// Returns the ids of all processes that can be seen.

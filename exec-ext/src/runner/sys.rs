@@ -101,10 +101,21 @@ fn enter(setup: &ChildSetup) -> io::Result<()> {
     for (resource, limit) in &setup.rlimits {
         rustix::process::setrlimit(*resource, *limit)?;
     }
-    for signal in 1..=64 {
-        // SAFETY: setting a default disposition touches no memory; the numbers that cannot be set
-        // (KILL, STOP, the two of the C library) fail harmlessly.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // All zero is the default disposition, in the kernel's own layout on every architecture, none of
+    // which is longer than this. The C library's functions leave two signals of its own out.
+    let default = [0_u64; 8];
+    for signal in 1..=64_i32 {
+        // SAFETY: the kernel only reads from `default`, and setting a default disposition touches
+        // no memory. KILL and STOP cannot be set, which does no harm.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u8>(),
+                8_usize,
+            )
+        };
     }
     // SAFETY: marks every descriptor above standard error to be closed by exec; the standard
     // library's error pipe stays usable until then.
@@ -228,6 +239,14 @@ pub(super) fn signal_group(leader: Pid, signal: i32) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Says whether `pid` belongs to the session that `leader` leads. Asked here and not through rustix,
+/// which takes the 0 that the kernel answers for its own threads for impossible.
+pub(super) fn in_session(pid: Pid, leader: Pid) -> bool {
+    // SAFETY: getsid touches no memory.
+    let session = unsafe { libc::getsid(pid.as_raw_nonzero().get()) };
+    session == leader.as_raw_nonzero().get()
 }
 
 /// A process handle that can be awaited.

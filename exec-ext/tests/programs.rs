@@ -1,0 +1,387 @@
+//! Real programs, from the request to the final status, through both ends of a stream.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use chirp_proto::Code;
+use exec_ext::request::{ExecRequest, OutputTo, StdinFrom};
+use exec_ext::status::{EndedBy, State};
+use sha2::{Digest as _, Sha256};
+use support::{World, runs, serve, sh, until, with_stdin, within};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_of_both_streams_arrives_apart_and_in_order() {
+    let world = World::new();
+    let outcome = world
+        .sh("echo one; echo two >&2; echo three; printf four >&2; exit 3")
+        .await;
+    assert_eq!(outcome.out, b"one\nthree\n");
+    assert_eq!(outcome.err, b"two\nfour");
+    assert_eq!(outcome.code(), (true, 3));
+    let status = outcome.status();
+    assert_eq!(status.state, State::Ended);
+    assert_eq!(outcome.results().out_bytes, 10);
+    assert_eq!(outcome.results().ended_by, EndedBy::Exit);
+    assert!(outcome.results().survivors.is_empty());
+    assert!(status.ended.unwrap() >= status.started);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_exit_code_is_reported() {
+    let world = World::new();
+    for code in 0..=255 {
+        let outcome = world.sh(&format!("exit {code}")).await;
+        assert_eq!(outcome.code(), (true, code));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_deadly_signal_is_reported() {
+    let world = World::new();
+    for signal in [
+        1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 29, 31, 34, 64,
+    ] {
+        let outcome = world.sh(&format!("kill -{signal} $$; sleep 60")).await;
+        assert_eq!(outcome.code(), (false, signal));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_of_every_size_around_powers_of_two_arrives_whole() {
+    let world = World::new();
+    for power in [0, 12, 16, 20] {
+        for size in [(1_usize << power) - 1, 1 << power, (1 << power) + 1] {
+            let script = format!("head -c {size} /dev/zero; head -c {size} /dev/zero >&2");
+            let outcome = world.sh(&script).await;
+            assert_eq!((outcome.out.len(), outcome.err.len()), (size, size));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standard_input_of_several_megabytes_comes_back_the_same() {
+    let world = World::new();
+    let sent: Vec<u8> = (0..7_000_003_u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+    let outcome = world.run(&with_stdin(ExecRequest::new("cat")), &sent).await;
+    assert_eq!(Sha256::digest(&outcome.out), Sha256::digest(&sent));
+    assert_eq!(outcome.status().stdin_received, sent.len() as u64);
+    assert!(outcome.status().stdin_eof);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_ignores_its_input_does_not_stop_the_stream() {
+    let world = World::new();
+    let sent = vec![b'x'; 3_000_000];
+    // It closes its input, then lives on while the client still sends.
+    let outcome = world
+        .run(&with_stdin(sh("exec <&-; sleep 0.3; echo over")), &sent)
+        .await;
+    assert_eq!(outcome.out, b"over\n");
+    // It never reads and just ends.
+    let outcome = world.run(&with_stdin(sh("sleep 0.2")), &sent).await;
+    assert_eq!(outcome.code(), (true, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_starts_in_a_clean_state() {
+    let world = World::new();
+    let mut request = sh(
+        "umask; pwd; env | sort; ls -l /proc/self/fd | grep -c -- '->'; \
+         grep -E '^(NoNewPrivs|SigBlk|SigIgn):' /proc/self/status; \
+         test $(ps -o sid= -p $$) -eq $$ && echo session; cat",
+    );
+    request.env.insert("OWN".into(), "v=w".into());
+    let outcome = world.run(&request, b"").await;
+    let text = String::from_utf8(outcome.out).unwrap();
+    let work = world.work().canonicalize().unwrap();
+    for expected in [
+        "0077\n",
+        &format!("{}\n", work.display()),
+        "HOME=/\nLANG=C.UTF-8\nOWN=v=w\nPATH=/usr/local/sbin:",
+        "USER=tester\n",
+        // The three streams, and the directory that ls itself reads.
+        "\n4\n",
+        "NoNewPrivs:\t1\n",
+        "SigBlk:\t0000000000000000\n",
+        "SigIgn:\t0000000000000000\n",
+        "session\n",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_take_the_place_of_streams() {
+    let world = World::new();
+    let (input, output) = (world.work().join("in"), world.work().join("out"));
+    std::fs::write(&input, "from a file").unwrap();
+    let mut request = sh("cat; echo error >&2");
+    request.stdin = StdinFrom::File(input.into());
+    request.stdout = OutputTo::File {
+        path: output.clone().into(),
+        append: false,
+    };
+    request.stderr = OutputTo::Stdout;
+    let outcome = world.run(&request, b"").await;
+    assert_eq!(outcome.code(), (true, 0));
+    assert_eq!(std::fs::read(output).unwrap(), b"from a fileerror\n");
+    let mut request = sh("echo out; echo error >&2");
+    request.stderr = OutputTo::Stdout;
+    assert_eq!(world.run(&request, b"").await.out, b"out\nerror\n");
+    request.stderr = OutputTo::Discard;
+    let outcome = world.run(&request, b"").await;
+    assert_eq!((outcome.out, outcome.err), (b"out\n".to_vec(), Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_run_is_an_error_before_the_reply() {
+    let world = World::new();
+    let file = |name: &str, content: &[u8], mode| {
+        let path = world.work().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let plain = file("plain", b"#!/bin/sh\n", 0o644);
+    let garbage = file("garbage", b"echo never run by a shell\n", 0o755);
+    let empty = file("empty", b"", 0o755);
+    let orphan = file("orphan", b"#!/no/such/interpreter\n", 0o755);
+    for (cmd, code, words) in [
+        (
+            "/no/such/program".into(),
+            Code::DoesntExist,
+            "no such program",
+        ),
+        ("nosuchprogram".into(), Code::DoesntExist, "PATH"),
+        ("./nosuch".into(), Code::DoesntExist, "no such program"),
+        (plain, Code::NotAuthorized, "may not be executed"),
+        (world.work(), Code::NotAuthorized, "may not be executed"),
+        (
+            world.work().join("garbage/x"),
+            Code::NotDirectory,
+            "not a directory",
+        ),
+        (garbage, Code::InvalidRequest, "malformed"),
+        (empty, Code::InvalidRequest, "malformed"),
+        (orphan, Code::DoesntExist, "interpreter"),
+    ] {
+        let request = ExecRequest::new(&cmd);
+        let error = world.start(&request).await.expect_err("started");
+        assert_eq!(error.code, code, "{}: {error}", cmd.display());
+        assert!(error.message.contains(words), "{error}");
+    }
+    assert!(world.executions.list(support::SUBJECT, false).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_being_written_is_busy_and_a_giant_environment_too_long() {
+    let world = World::new();
+    let program = world.work().join("program");
+    std::fs::copy("/bin/true", &program).unwrap();
+    let writer = std::fs::File::options()
+        .append(true)
+        .open(&program)
+        .unwrap();
+    let error = world.start(&ExecRequest::new(&program)).await.unwrap_err();
+    assert_eq!(error.code, Code::Busy);
+    drop(writer);
+    assert_eq!(
+        world.run(&ExecRequest::new("./program"), b"").await.code(),
+        (true, 0)
+    );
+
+    let mut request = ExecRequest::new("true");
+    // The kernel takes no single string above 128 KiB.
+    request.env.insert("BIG".into(), "x".repeat(200_000).into());
+    let error = world.start(&request).await.unwrap_err();
+    assert_eq!(error.code, Code::TooBig);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_in_the_background_die_with_the_program() {
+    let world = World::new();
+    let begun = Instant::now();
+    // One that keeps the pipes, one that ignores TERM, one in a process group of its own.
+    let outcome = world
+        .sh("sleep 300 & echo $!
+             (trap '' TERM; while :; do sleep 1; done) >/dev/null 2>&1 & echo $!
+             set -m; sleep 300 >/dev/null 2>&1 & echo $!")
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert_eq!(outcome.code(), (true, 0));
+    assert!(outcome.results().survivors.is_empty());
+    let text = String::from_utf8(outcome.out).unwrap();
+    let pids: Vec<i32> = text.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 3);
+    for pid in pids {
+        assert!(!runs(pid), "{pid} survived");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grandchild_in_another_session_cannot_hold_the_end_up() {
+    let world = World::with(|config| config.pipe_grace = Duration::from_millis(300));
+    let outcome = world
+        .sh("setsid sh -c 'echo $$; exec sleep 300' & sleep 0.3; echo parent")
+        .await;
+    assert_eq!(outcome.results().ended_by, EndedBy::Grace);
+    let text = String::from_utf8(outcome.out).unwrap();
+    let pid = text.lines().next().unwrap().parse().unwrap();
+    until("the grandchild's end", || !runs(pid)).await;
+    assert!(text.contains("parent\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tail_of_the_output_waits_for_a_slow_reader() {
+    // The program has ended, and its last bytes are in the pipe, long before the client reads them.
+    let world = World::with(|config| {
+        config.window_bytes = 8192;
+        config.pipe_grace = Duration::from_millis(50);
+    });
+    let request = sh("head -c 60000 /dev/zero");
+    let started = world.start(&request).await.unwrap();
+    let execution = started.execution.clone();
+    let leader = execution.status().pid.unwrap() as i32;
+    until("the program's exit", || !runs(leader)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let client = serve(started, Default::default());
+    let outcome = within(client.collect(&request, Some(&b""[..])))
+        .await
+        .unwrap();
+    assert_eq!(outcome.out.len(), 60000);
+    assert_eq!(outcome.results().ended_by, EndedBy::Exit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_end_programs_and_are_named() {
+    let world = World::with(|config| config.term_grace = Duration::from_millis(200));
+    let mut request = sh("trap '' TERM; while :; do sleep 0.1; done");
+    request.limits.wall_s = Some(1);
+    let outcome = world.run(&request, b"").await;
+    assert_eq!(outcome.results().limit.as_deref(), Some("wall_s"));
+    assert_eq!(outcome.code(), (false, 9));
+
+    let mut request = sh("while :; do :; done");
+    request.limits.cpu_s = Some(1);
+    let outcome = world.run(&request, b"").await;
+    assert_eq!(outcome.results().limit.as_deref(), Some("cpu_s"));
+    let resources = outcome.results().resources;
+    assert!(resources.ru_utime + resources.ru_stime > 0.8);
+
+    let mut request = sh("exec head -c 100000 /dev/zero > big");
+    request.limits.file_bytes = Some(5000);
+    let outcome = world.run(&request, b"").await;
+    assert_eq!(outcome.results().limit.as_deref(), Some("file_bytes"));
+    assert_eq!(
+        std::fs::metadata(world.work().join("big")).unwrap().len(),
+        5000
+    );
+
+    let mut request = sh("ulimit -v; ulimit -n; ulimit -c");
+    request.limits.memory_bytes = Some(1 << 30);
+    request.limits.open_files = Some(77);
+    let outcome = world.run(&request, b"").await;
+    assert_eq!(outcome.out, b"1048576\n77\n0\n");
+
+    let mut request = sh("sleep 300");
+    request.limits.orphan_s = Some(1);
+    request.detach = true;
+    let started = world.start(&request).await.unwrap();
+    let status = within(started.execution.wait(Duration::from_secs(30))).await;
+    assert_eq!(status.results.unwrap().limit.as_deref(), Some("orphan_s"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_at_once_end_with_their_own_numbers() {
+    let world = std::sync::Arc::new(World::new());
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..200_i32 {
+        let world = std::sync::Arc::clone(&world);
+        tasks.spawn(async move {
+            // Some burn processor time, most do not; each has an exit code of its own.
+            let burns = number % 50 == 0;
+            let work = if burns {
+                "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done;"
+            } else {
+                ""
+            };
+            let outcome = world
+                .sh(&format!("{work} echo {number}; exit {}", number % 256))
+                .await;
+            assert_eq!(outcome.out, format!("{number}\n").as_bytes());
+            assert_eq!(outcome.code(), (true, number % 256));
+            let resources = outcome.results().resources;
+            (
+                burns,
+                resources.ru_utime + resources.ru_stime,
+                resources.ru_maxrss,
+            )
+        });
+    }
+    let (mut busy, mut idle) = (Vec::new(), Vec::new());
+    while let Some(done) = within(tasks.join_next()).await {
+        let (burns, seconds, memory) = done.unwrap();
+        assert!(memory > 100, "{memory} KiB");
+        if burns {
+            busy.push(seconds)
+        } else {
+            idle.push(seconds)
+        }
+    }
+    let least_busy = busy.iter().copied().fold(f64::MAX, f64::min);
+    idle.sort_by(f64::total_cmp);
+    // The median: a loaded machine may charge a few with more.
+    assert!(
+        least_busy > 2.0 * idle[idle.len() / 2],
+        "{least_busy} {idle:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_ends_what_runs_and_refuses_what_comes() {
+    let world = World::with(|config| config.term_grace = Duration::from_millis(200));
+    let obedient = world.start(&sh("sleep 300")).await.unwrap();
+    let stubborn = world
+        .start(&sh("trap '' TERM; while :; do sleep 0.1; done"))
+        .await
+        .unwrap();
+    let left = within(world.executions.shutdown(Duration::from_secs(20))).await;
+    assert_eq!(left, 0);
+    for started in [obedient, stubborn] {
+        let results = started.execution.status().results.unwrap();
+        assert_eq!(results.limit.as_deref(), Some("shutdown"));
+        assert!(!results.finished);
+    }
+    let error = world.start(&sh("true")).await.unwrap_err();
+    assert_eq!(error.code, Code::TryAgain);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_cannot_have_more_than_its_share() {
+    let world = World::with(|config| config.max_running_per_subject = 2);
+    let _first = world.start(&sh("sleep 300")).await.unwrap();
+    let _second = world.start(&sh("sleep 300")).await.unwrap();
+    let error = world.start(&sh("true")).await.unwrap_err();
+    assert_eq!(error.code, Code::TooManyOpen);
+    within(world.executions.shutdown(Duration::from_secs(20))).await;
+
+    let world = World::with(|config| config.max_records_per_subject = 1);
+    world.sh("true").await;
+    let error = world.start(&sh("true")).await.unwrap_err();
+    assert_eq!(error.code, Code::TooManyOpen);
+    let world = World::with(|config| {
+        config.max_records_per_subject = 1;
+        config.kept = Duration::ZERO;
+    });
+    world.sh("true").await;
+    assert_eq!(world.sh("exit 4").await.code(), (true, 4));
+}
