@@ -85,10 +85,8 @@ fn program(
             ),
         ));
     } else {
-        let search = request
-            .env
-            .get("PATH")
-            .map_or(DEFAULT_PATH.as_ref(), OsString::as_os_str);
+        let usual: &OsStr = DEFAULT_PATH.as_ref();
+        let search = request.env.get("PATH").map_or(usual, OsString::as_os_str);
         find_program(cmd, search)?
     };
     if let Some(inside) = inside_tree(&exec.root, &found) {
