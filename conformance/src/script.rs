@@ -12,7 +12,7 @@ use crate::vector::{Login, Vector, latin1};
 
 /// How long a connection may say nothing before an unexpected reply counts as complete. Longer than
 /// any vector's `quiet`, for the sake of loaded machines; only mismatches wait for it.
-const SILENCE: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(5);
 /// Vectors whose last bytes are, to the server, the beginning of a request line: one more request
 /// would become the rest of that line.
 const ENDS_IN_HALF_A_LINE: &[&str] = &["decode-client-tab-bug"];
