@@ -17,25 +17,85 @@ fn unknown_verbs_and_missing_words_are_invalid_and_surplus_words_are_nothing() {
     let server = place.serve(&[]);
     let mut owner = server.owner();
     for line in [
-        "frobnicate /", "STAT /", " stat /", "\tstat /", "statx /", "stat/", "   ", "read 0 1",
-        "cookie 1", "version", "\u{7f}", "é", "-5", "0",
+        "frobnicate /",
+        "STAT /",
+        " stat /",
+        "\tstat /",
+        "statx /",
+        "stat/",
+        "   ",
+        "read 0 1",
+        "cookie 1",
+        "version",
+        "\u{7f}",
+        "é",
+        "-5",
+        "0",
     ] {
         owner.expect(format!("{line}\n"), "-8\n");
     }
     for verb in [
-        "open", "open /x", "open /x r", "close", "pread 0 1", "sread 0 1 1 1", "pwrite 0 1",
-        "swrite 0 1 1 1", "fstat", "fstatfs", "fsync", "ftruncate 0", "fchmod 0", "getfile",
-        "putfile", "putfile /x", "putfile /x 420", "getdir", "getlongdir", "stat", "lstat",
-        "statfs", "access /x", "mkdir /x", "rmdir", "rmall", "unlink", "rename /x", "link /x",
-        "symlink x", "readlink /x", "chmod /x", "truncate /x", "utime /x 1", "md5", "hash md5",
-        "sha256", "whoami", "getacl", "setacl / unix:x", "localpath", "exec", "exec_status",
+        "open",
+        "open /x",
+        "open /x r",
+        "close",
+        "pread 0 1",
+        "sread 0 1 1 1",
+        "pwrite 0 1",
+        "swrite 0 1 1 1",
+        "fstat",
+        "fstatfs",
+        "fsync",
+        "ftruncate 0",
+        "fchmod 0",
+        "getfile",
+        "putfile",
+        "putfile /x",
+        "putfile /x 420",
+        "getdir",
+        "getlongdir",
+        "stat",
+        "lstat",
+        "statfs",
+        "access /x",
+        "mkdir /x",
+        "rmdir",
+        "rmall",
+        "unlink",
+        "rename /x",
+        "link /x",
+        "symlink x",
+        "readlink /x",
+        "chmod /x",
+        "truncate /x",
+        "utime /x 1",
+        "md5",
+        "hash md5",
+        "sha256",
+        "whoami",
+        "getacl",
+        "setacl / unix:x",
+        "localpath",
+        "exec",
+        "exec_status",
         "exec_wait 1",
     ] {
         let answer = owner.answer(format!("{verb}\n"));
-        assert!(answer.starts_with(b"-8"), "{verb}: {}", answer.escape_ascii());
-        assert_eq!(answer.iter().filter(|&&byte| byte == b'\n').count(), 1, "{verb}");
+        assert!(
+            answer.starts_with(b"-8"),
+            "{verb}: {}",
+            answer.escape_ascii()
+        );
+        assert_eq!(
+            answer.iter().filter(|&&byte| byte == b'\n').count(),
+            1,
+            "{verb}"
+        );
     }
-    owner.expect("whoami 4 and more words\nmkdir /d 448 surplus\n", "4\nunix0\n");
+    owner.expect(
+        "whoami 4 and more words\nmkdir /d 448 surplus\n",
+        "4\nunix0\n",
+    );
 }
 
 #[test]
@@ -43,8 +103,14 @@ fn blank_lines_crlf_nul_and_eot_are_as_the_reference_has_them() {
     let place = Place::new();
     let server = place.serve(&[]);
     let mut owner = server.owner();
-    owner.expect("\n\r\n\0ignored\nwho\rami 4\r\nwhoami 4\0 rest\n", "4\nunix4\nunix");
-    owner.send("whoami 4\n\x04whoami 4\n").read_exactly("4\nunix").read_end();
+    owner.expect(
+        "\n\r\n\0ignored\nwho\rami 4\r\nwhoami 4\0 rest\n",
+        "4\nunix4\nunix",
+    );
+    owner
+        .send("whoami 4\n\x04whoami 4\n")
+        .read_exactly("4\nunix")
+        .read_end();
 }
 
 #[test]
@@ -114,7 +180,10 @@ fn a_name_that_would_break_a_listing_cannot_be_made_by_any_verb() {
         "symlink x /a%0ab",
     ] {
         owner.expect(format!("{line}\n"), "-8\n");
-        owner.expect(format!("{}\n", line.replace("%0a", "%00").replace("%0A", "%00")), "-8\n");
+        owner.expect(
+            format!("{}\n", line.replace("%0a", "%00").replace("%0A", "%00")),
+            "-8\n",
+        );
     }
     // One that is there all the same is left out, and can be removed.
     assert_eq!(owner.list("/"), [b"f"]);
@@ -126,12 +195,33 @@ fn malformed_escapes_are_invalid_for_every_path() {
     let place = Place::new();
     let server = place.serve(&[]);
     let mut owner = server.owner();
-    for path in ["/a%", "/a%2", "/a%zz", "/a%%b", "/a%+1b", "/a%00b", "%", "/%G0", "/a% 1"] {
+    for path in [
+        "/a%", "/a%2", "/a%zz", "/a%%b", "/a%+1b", "/a%00b", "%", "/%G0", "/a% 1",
+    ] {
         for verb in [
-            "getfile {}", "putfile {} 420 1", "open {} wc 420", "getdir {}", "stat {}", "lstat {}",
-            "mkdir {} 448", "rmall {}", "unlink {}", "rename {} /x", "rename / {}", "link {} /x",
-            "symlink x {}", "readlink {} 9", "chmod {} 420", "truncate {} 1", "utime {} 1 1",
-            "md5 {}", "sha256 {}", "getacl {}", "setacl {} unix:x r", "access {} 4", "statfs {}",
+            "getfile {}",
+            "putfile {} 420 1",
+            "open {} wc 420",
+            "getdir {}",
+            "stat {}",
+            "lstat {}",
+            "mkdir {} 448",
+            "rmall {}",
+            "unlink {}",
+            "rename {} /x",
+            "rename / {}",
+            "link {} /x",
+            "symlink x {}",
+            "readlink {} 9",
+            "chmod {} 420",
+            "truncate {} 1",
+            "utime {} 1 1",
+            "md5 {}",
+            "sha256 {}",
+            "getacl {}",
+            "setacl {} unix:x r",
+            "access {} 4",
+            "statfs {}",
         ] {
             owner.expect(format!("{}\n", verb.replace("{}", path)), "-8\n");
         }
@@ -175,7 +265,12 @@ fn no_number_in_any_place_puts_the_connection_out_of_step() {
         ("truncate /f N", "-8"),
     ];
     for (template, negative) in templates {
-        for number in ["-1", "-4294967296", "-9223372036854775808", "-99999999999999999999"] {
+        for number in [
+            "-1",
+            "-4294967296",
+            "-9223372036854775808",
+            "-99999999999999999999",
+        ] {
             let request = format!("{}\n", template.replace('N', number));
             owner.expect(request, format!("{negative}\n"));
         }
@@ -196,7 +291,13 @@ fn no_number_in_any_place_puts_the_connection_out_of_step() {
         // Whatever it did to the file, put it back.
         owner.expect("truncate /f 11\n", "0\n");
     }
-    for template in ["open /o wc N", "mkdir /m 448 N", "chmod /f N", "utime /f N 1", "utime /f 1 N"] {
+    for template in [
+        "open /o wc N",
+        "mkdir /m 448 N",
+        "chmod /f N",
+        "utime /f N 1",
+        "utime /f 1 N",
+    ] {
         for number in ["-1", "99999999999999999999", "-99999999999999999999", "0"] {
             let answer = owner.answer(format!("{}\n", template.replace('N', number)));
             assert!(answer.ends_with(b"\n"), "{template} with {number}");
@@ -260,7 +361,9 @@ fn a_pwrite_above_16_mib_writes_that_much_and_drops_the_rest() {
     assert_eq!(read.len(), max);
     assert_eq!(read.get(..2), Some(&b"\0a"[..]));
     // A refused one's body is dropped too.
-    owner.send(format!("pwrite 9 {} 0\n", max + 1)).send(vec![b'\n'; max + 1]);
+    owner
+        .send(format!("pwrite 9 {} 0\n", max + 1))
+        .send(vec![b'\n'; max + 1]);
     owner.expect("", "-12\n");
 }
 
@@ -278,10 +381,22 @@ fn a_directory_where_a_file_is_meant_and_the_other_way_round() {
         );
     }
     owner.expect("unlink /d\nlink /d /e\nreadlink /d 9\n", "-13\n-2\n-8\n");
-    owner.expect("getdir /f\ngetlongdir /f\nrmdir /f\ngetacl /f\n", "-3\n-3\n-14\n-14\n");
-    owner.expect("getfile /f/x\nputfile /f/x 420 1\nstat /f/x\nmkdir /f/x 448\n", "-3\n-3\n-3\n-2\n");
-    owner.expect("rename /f /d\nrename /d /f\nmkdir /f 448\nmkdir /d 448\n", "-13\n-14\n-4\n-4\n");
-    owner.expect("rmdir /\nrmall /\nrename / /x\nunlink /\n", "-15\n-10\n-10\n-13\n");
+    owner.expect(
+        "getdir /f\ngetlongdir /f\nrmdir /f\ngetacl /f\n",
+        "-3\n-3\n-14\n-14\n",
+    );
+    owner.expect(
+        "getfile /f/x\nputfile /f/x 420 1\nstat /f/x\nmkdir /f/x 448\n",
+        "-3\n-3\n-3\n-2\n",
+    );
+    owner.expect(
+        "rename /f /d\nrename /d /f\nmkdir /f 448\nmkdir /d 448\n",
+        "-13\n-14\n-4\n-4\n",
+    );
+    owner.expect(
+        "rmdir /\nrmall /\nrename / /x\nunlink /\n",
+        "-15\n-10\n-10\n-13\n",
+    );
 }
 
 /// Sends every verb at a special file; none may wait for anything.
@@ -290,9 +405,21 @@ fn special_file_never_blocks(place: &Place, name: &str) {
     let mut owner = server.owner();
     owner.putfile("/f", "x");
     for verb in [
-        "getfile {}", "putfile {} 420 1", "open {} r 0", "open {} w 0", "open {} rwct 420",
-        "md5 {}", "sha256 {}", "truncate {} 0", "getdir {}", "getacl {}",
-        "setacl {} unix:x r", "readlink {} 9", "rmdir {}", "statfs {}", "getfile {}/x",
+        "getfile {}",
+        "putfile {} 420 1",
+        "open {} r 0",
+        "open {} w 0",
+        "open {} rwct 420",
+        "md5 {}",
+        "sha256 {}",
+        "truncate {} 0",
+        "getdir {}",
+        "getacl {}",
+        "setacl {} unix:x r",
+        "readlink {} 9",
+        "rmdir {}",
+        "statfs {}",
+        "getfile {}/x",
     ] {
         let answer = owner.number(format!("{}\n", verb.replace("{}", name)));
         assert!((-24..0).contains(&answer), "{verb} {name}: {answer}");
@@ -372,12 +499,19 @@ fn a_megabyte_of_line_feeds_costs_next_to_nothing() {
     let mut owner = server.owner();
     let ticks = || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     };
     let before = ticks();
     owner.expect("\n".repeat(1 << 20), "");
     // The reference needs minutes of processor time; this is 5 s even at 100 ticks a second.
     assert!(ticks() - before < 500);
-    eventually("memory is given back", || server.memory_kib("VmRSS") < 64 * 1024);
+    eventually("memory is given back", || {
+        server.memory_kib("VmRSS") < 64 * 1024
+    });
 }

@@ -12,7 +12,8 @@ fn methods_run_one_after_another_and_requests_may_follow_in_the_same_write() {
     peer.send("nope\naddress\nwhoami 100\n")
         .read_exactly("no\nyes\nyes\nyes\naddress\n127.0.0.1\n17\naddress:127.0.0.1");
     let mut peer = server.connect();
-    peer.send("hostname\n").read_exactly("yes\nyes\nyes\nhostname\n");
+    peer.send("hostname\n")
+        .read_exactly("yes\nyes\nyes\nhostname\n");
     assert!(!peer.line().is_empty());
     // One byte at a time it is the same.
     let mut peer = server.connect();
@@ -28,9 +29,20 @@ fn garbage_before_login_is_refused_line_by_line() {
     let server = place.serve(&[]);
     let mut peer = server.connect();
     let lines: &[&[u8]] = &[
-        b"whoami 10\n", b"getfile /f\n", b"\n", b" address\n", b"address \n", b"ADDRESS\n",
-        b"ticket\n", b"kerberos\n", b"globus\n", b"cookie 12345\n", b"\x04\n", b"\xff\xfe\x80\n",
-        b"GET / HTTP/1.1\n", b"\x16\x03\x01\x02\n",
+        b"whoami 10\n",
+        b"getfile /f\n",
+        b"\n",
+        b" address\n",
+        b"address \n",
+        b"ADDRESS\n",
+        b"ticket\n",
+        b"kerberos\n",
+        b"globus\n",
+        b"cookie 12345\n",
+        b"\x04\n",
+        b"\xff\xfe\x80\n",
+        b"GET / HTTP/1.1\n",
+        b"\x16\x03\x01\x02\n",
     ];
     for line in lines {
         peer.send(line).read_exactly("no\n");
@@ -106,7 +118,9 @@ fn a_unix_login_is_not_won_with_anything_but_a_plain_empty_single_file() {
     attempt("a dangling link", &|path| {
         std::os::unix::fs::symlink("/nonexistent", path).unwrap();
     });
-    attempt("a second name of a file", &|path| fs::hard_link(&victim, path).unwrap());
+    attempt("a second name of a file", &|path| {
+        fs::hard_link(&victim, path).unwrap()
+    });
     attempt("a file with content", &|path| fs::write(path, "x").unwrap());
     attempt("a directory", &|path| fs::create_dir(path).unwrap());
     attempt("a FIFO", &|path| {
@@ -127,7 +141,8 @@ fn the_owner_of_the_file_is_who_logs_in_as_root() {
         let path = peer.begin_unix();
         make_challenge(&path);
         place.give_to(&path, uid, uid);
-        peer.send("yes\n").read_exactly(format!("yes\nyes\nunix\n{name}\n"));
+        peer.send("yes\n")
+            .read_exactly(format!("yes\nyes\nunix\n{name}\n"));
         peer.send("getdir /\n").read_exactly("-2\n");
     }
     // A uid without a name is nobody.

@@ -20,7 +20,10 @@ fn root_without_a_user_is_refused_as_root() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chirp-server"));
     command.arg("-r").arg(place.base("root"));
     assert!(refusal(command).contains("-i USER"));
-    for (user, words) in [("root", "that is root"), ("no-such-account", "no such user")] {
+    for (user, words) in [
+        ("root", "that is root"),
+        ("no-such-account", "no such user"),
+    ] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chirp-server"));
         command.arg("-r").arg(place.base("root")).args(["-i", user]);
         let said = refusal(command);
@@ -36,7 +39,10 @@ fn a_server_started_by_root_is_no_longer_root_as_root() {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        line.split_whitespace()
+            .skip(1)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     assert_eq!(line("Uid:"), ["65534"; 4]);
     assert_eq!(line("Gid:"), ["65534"; 4]);
@@ -134,7 +140,10 @@ fn a_default_list_governs_where_there_is_none() {
     place.write("f", "x");
     let server = place.serve(&["-A", default.to_str().unwrap()]);
     let mut guest = server.guest(2);
-    guest.expect("getfile /f\nputfile /g 420 1\nstat /none/x\nstat /f/x\n", "1\nx-2\n-3\n-14\n");
+    guest.expect(
+        "getfile /f\nputfile /g 420 1\nstat /none/x\nstat /f/x\n",
+        "1\nx-2\n-3\n-14\n",
+    );
     server.guest(3).expect("getfile /f\n", "-2\n");
     assert!(!place.host(".__acl").exists());
 }
@@ -148,9 +157,22 @@ fn a_read_only_server_changes_nothing_for_anybody() {
     let server = place.serve(&["-R", "-P", &superuser]);
     let mut owner = server.owner();
     for line in [
-        "putfile /g 420 1", "putfile /f 420 1", "open /f w 0", "open /g wc 420", "mkdir /e 448",
-        "rmdir /d", "rmall /d", "unlink /f", "rename /f /g", "link /f /g", "symlink f /g",
-        "chmod /f 420", "truncate /f 0", "utime /f 1 1", "setacl / unix:x r", "putfile /.__acl 420 1",
+        "putfile /g 420 1",
+        "putfile /f 420 1",
+        "open /f w 0",
+        "open /g wc 420",
+        "mkdir /e 448",
+        "rmdir /d",
+        "rmall /d",
+        "unlink /f",
+        "rename /f /g",
+        "link /f /g",
+        "symlink f /g",
+        "chmod /f 420",
+        "truncate /f 0",
+        "utime /f 1 1",
+        "setacl / unix:x r",
+        "putfile /.__acl 420 1",
     ] {
         owner.expect(format!("{line}\n"), "-2\n");
     }

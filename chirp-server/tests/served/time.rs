@@ -43,7 +43,9 @@ fn a_stalled_upload_ends_and_a_slow_one_goes_on() {
     let mut stalled = server.owner();
     assert_eq!(stalled.putfile("/f", "old"), 3);
     let mut slow = server.owner();
-    stalled.send("putfile /f 420 100000\nsome").read_exactly("0\n");
+    stalled
+        .send("putfile /f 420 100000\nsome")
+        .read_exactly("0\n");
     slow.send("putfile /slow 420 40000\n").read_exactly("0\n");
     for _ in 0..40 {
         slow.send([b'x'; 1000]);
@@ -52,7 +54,9 @@ fn a_stalled_upload_ends_and_a_slow_one_goes_on() {
     slow.expect("", "40000\n");
     stalled.read_end();
     assert_eq!(slow.getfile("/f"), Ok(b"old".to_vec()));
-    eventually("nothing is left of the upload", || place.debris().is_empty());
+    eventually("nothing is left of the upload", || {
+        place.debris().is_empty()
+    });
 }
 
 #[test]
@@ -74,7 +78,9 @@ fn a_reader_that_takes_nothing_is_ended() {
     // Answers that nobody takes do not pile up either.
     let mut flood = server.owner();
     let mut socket = flood.socket().try_clone().unwrap();
-    socket.set_write_timeout(Some(crate::common::PATIENCE)).unwrap();
+    socket
+        .set_write_timeout(Some(crate::common::PATIENCE))
+        .unwrap();
     let requests = "getdir /\n".repeat(1000);
     while socket.write_all(requests.as_bytes()).is_ok() {}
     assert!(server.memory_kib("VmRSS") < 64 * 1024);
@@ -90,9 +96,13 @@ fn above_the_limit_clients_wait_and_are_served_when_another_leaves() {
     let mut third = server.connect();
     third.send("address\nwhoami 7\n");
     let mut socket = third.socket().try_clone().unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     assert!(socket.read(&mut [0; 1]).is_err(), "not served yet");
-    socket.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
+    socket
+        .set_read_timeout(Some(crate::common::PATIENCE))
+        .unwrap();
     second.expect("whoami 4\n", "4\nunix");
     drop(first);
     third.read_exactly("yes\nyes\nyes\naddress\n127.0.0.1\n7\naddress");
@@ -115,19 +125,28 @@ fn the_signals_end_the_server_with_status_0() {
 #[test]
 fn term_lets_running_transfers_finish_and_takes_no_new_ones() {
     let place = Place::new();
-    let content: Vec<u8> = (0..32 << 20).map(|number: u32| number.to_le_bytes()[1]).collect();
+    let content: Vec<u8> = (0..32 << 20)
+        .map(|number: u32| number.to_le_bytes()[1])
+        .collect();
     place.write("big", &content);
     let mut server = place.serve(&[]);
     let mut upload = server.owner();
     let mut download = server.owner();
     let mut idle = server.owner();
     upload.send("putfile /new 420 6\nabc").read_exactly("0\n");
-    download.send("getfile /big\nwhoami 4\n").read_exactly("33554432\n");
+    download
+        .send("getfile /big\nwhoami 4\n")
+        .read_exactly("33554432\n");
     server.signal(Signal::TERM);
     idle.read_end();
-    eventually("new connections are refused", || Peer::try_connect(server.port, 1).is_err());
+    eventually("new connections are refused", || {
+        Peer::try_connect(server.port, 1).is_err()
+    });
     upload.send("def").read_exactly("6\n").read_end();
-    assert!(download.take(content.len()) == content, "the whole file came");
+    assert!(
+        download.take(content.len()) == content,
+        "the whole file came"
+    );
     download.rest();
     assert_eq!(server.wait().code(), Some(0));
     assert_eq!(std::fs::read(place.host("new")).unwrap(), b"abcdef");
@@ -154,7 +173,9 @@ fn a_second_term_ends_at_once() {
     let mut upload = server.owner();
     upload.send("putfile /f 420 6\nabc").read_exactly("0\n");
     server.signal(Signal::TERM);
-    eventually("new connections are refused", || Peer::try_connect(server.port, 1).is_err());
+    eventually("new connections are refused", || {
+        Peer::try_connect(server.port, 1).is_err()
+    });
     upload.send("d");
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));

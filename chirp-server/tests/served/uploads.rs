@@ -10,12 +10,14 @@ use crate::common::{Peer, Place, Server, eventually, require_root};
 /// Starts an upload of `length` bytes that stops half-way, with its temporary file in the tree.
 #[track_caller]
 fn half_an_upload(place: &Place, peer: &mut Peer, path: &str, length: usize) {
-    peer.send(format!("putfile {path} 420 {length}\n")).read_exactly("0\n");
+    peer.send(format!("putfile {path} 420 {length}\n"))
+        .read_exactly("0\n");
     peer.send(vec![b'n'; length / 2]);
     eventually("the first half is in the temporary file", || {
-        let written = place.debris().iter().any(|path| {
-            fs::metadata(path).is_ok_and(|meta| meta.len() == length as u64 / 2)
-        });
+        let written = place
+            .debris()
+            .iter()
+            .any(|path| fs::metadata(path).is_ok_and(|meta| meta.len() == length as u64 / 2));
         written
     });
 }
@@ -33,12 +35,16 @@ fn a_connection_cut_in_the_middle_keeps_the_old_content_and_leaves_nothing() {
     assert_eq!(owner.getfile("/f"), Ok(b"old content".to_vec()));
     assert_eq!(owner.list("/"), [b"f"]);
     drop(peer);
-    eventually("nothing is left of the upload", || place.debris().is_empty());
+    eventually("nothing is left of the upload", || {
+        place.debris().is_empty()
+    });
     let mut half_closed = server.owner();
     half_an_upload(&place, &mut half_closed, "/f", 1000);
     half_closed.finish_sending();
     half_closed.read_end();
-    eventually("nothing is left of the upload", || place.debris().is_empty());
+    eventually("nothing is left of the upload", || {
+        place.debris().is_empty()
+    });
     assert_eq!(owner.getfile("/f"), Ok(b"old content".to_vec()));
 }
 
@@ -68,7 +74,11 @@ fn a_server_killed_in_the_middle_cleans_up_at_its_next_start() {
     assert_eq!(owner.getfile("/moved/e/f"), Ok(b"old".to_vec()));
     drop(server);
     let journal = fs::read(place.base("transient").join("unfinished.journal")).unwrap();
-    assert_eq!(journal.escape_ascii().to_string(), "", "the journal is empty");
+    assert_eq!(
+        journal.escape_ascii().to_string(),
+        "",
+        "the journal is empty"
+    );
 }
 
 #[test]
@@ -82,7 +92,15 @@ fn a_full_disk_is_told_and_the_old_content_stays_as_root() {
         "mount -t tmpfs -o size=1m,mode=0700,uid=65534,gid=65534 none {} && exec \"$@\"",
         tree.display()
     );
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+    ]);
     let served = Server::command(&place);
     command.arg(served.get_program()).args(served.get_args());
     let server = Server::spawn(&place, command);
@@ -95,12 +113,18 @@ fn a_full_disk_is_told_and_the_old_content_stays_as_root() {
         assert_eq!(owner.putfile("/new", vec![b'n'; 2_000_000]), -6);
     }
     owner.answer("open /g wc 420\n");
-    owner.send("pwrite 0 2000000 0\n").send(vec![b'n'; 2_000_000]);
+    owner
+        .send("pwrite 0 2000000 0\n")
+        .send(vec![b'n'; 2_000_000]);
     owner.expect("", "-6\n");
     owner.expect("close 0\nunlink /g\n", "0\n0\n");
     assert_eq!(owner.getfile("/f"), Ok(old));
     assert_eq!(owner.list("/"), [b"f"]);
-    assert_eq!(owner.answer("statfs /\n"), before, "all of the space is given back");
+    assert_eq!(
+        owner.answer("statfs /\n"),
+        before,
+        "all of the space is given back"
+    );
     assert_eq!(owner.putfile("/f", "fits"), 4);
 }
 
@@ -108,7 +132,8 @@ fn a_full_disk_is_told_and_the_old_content_stays_as_root() {
 fn two_clients_that_put_one_file_leave_one_of_their_versions_whole() {
     let place = Place::new();
     let server = place.serve(&[]);
-    let versions: [Vec<u8>; 3] = [b'a', b'b', b'c'].map(|byte| vec![byte; 300_000 + usize::from(byte)]);
+    let versions: [Vec<u8>; 3] =
+        [b'a', b'b', b'c'].map(|byte| vec![byte; 300_000 + usize::from(byte)]);
     let mut reader = server.owner();
     reader.putfile("/f", &versions[0]);
     std::thread::scope(|scope| {
@@ -122,7 +147,11 @@ fn two_clients_that_put_one_file_leave_one_of_their_versions_whole() {
         }
         for _ in 0..60 {
             let read = reader.getfile("/f").unwrap();
-            assert!(versions.contains(&read), "a mixture of {} bytes", read.len());
+            assert!(
+                versions.contains(&read),
+                "a mixture of {} bytes",
+                read.len()
+            );
         }
     });
     assert_eq!(place.debris(), NONE);
@@ -134,7 +163,10 @@ fn a_tree_that_changes_during_an_upload_loses_nothing_else() {
     let place = Place::new();
     let server = place.serve(&[]);
     let mut owner = server.owner();
-    owner.expect("mkdir /moved 448\nmkdir /gone 448\nmkdir /taken 448\n", "0\n0\n0\n");
+    owner.expect(
+        "mkdir /moved 448\nmkdir /gone 448\nmkdir /taken 448\n",
+        "0\n0\n0\n",
+    );
     let mut moved = server.owner();
     half_an_upload(&place, &mut moved, "/moved/f", 1000);
     owner.expect("rename /moved /elsewhere\nmkdir /moved 448\n", "0\n0\n");
@@ -142,7 +174,10 @@ fn a_tree_that_changes_during_an_upload_loses_nothing_else() {
     moved.expect("", "1000\n");
     // It went where its directory went.
     assert_eq!(owner.list("/moved").len(), 0);
-    assert_eq!(owner.getfile("/elsewhere/f").map(|content| content.len()), Ok(1000));
+    assert_eq!(
+        owner.getfile("/elsewhere/f").map(|content| content.len()),
+        Ok(1000)
+    );
 
     let mut gone = server.owner();
     half_an_upload(&place, &mut gone, "/gone/f", 1002);

@@ -44,7 +44,8 @@ impl Peer {
     /// Logs in by address.
     #[track_caller]
     pub(crate) fn login_address(&mut self) {
-        self.send("address\n").read_exactly("yes\nyes\nyes\naddress\n");
+        self.send("address\n")
+            .read_exactly("yes\nyes\nyes\naddress\n");
         self.subject = format!("address:{}", self.line());
     }
 
@@ -108,7 +109,8 @@ impl Peer {
         loop {
             let found = memchr::memmem::find(&self.unread[searched..], marker.as_bytes());
             if let Some(at) = found {
-                let mut answer: Vec<u8> = self.unread.drain(..searched + at + marker.len()).collect();
+                let mut answer: Vec<u8> =
+                    self.unread.drain(..searched + at + marker.len()).collect();
                 answer.truncate(searched + at);
                 assert_eq!(
                     self.unread.escape_ascii().to_string(),
