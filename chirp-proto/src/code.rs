@@ -100,7 +100,7 @@ impl Code {
     ///
     /// Where the reference answers -127 although a client would repeat the request for an hour
     /// (weakness W31), the nearest code that ends the matter is chosen: an absent extended
-    /// attribute is [`Code::InvalidRequest`].
+    /// attribute and a loop of links are [`Code::InvalidRequest`].
     #[must_use]
     pub const fn from_errno(raw: i32) -> Self {
         match raw {
@@ -110,7 +110,7 @@ impl Code {
             errno::EFBIG => Self::TooBig,
             errno::ENOSPC | errno::EDQUOT => Self::NoSpace,
             errno::ENOMEM => Self::NoMemory,
-            errno::EINVAL | errno::ENOSYS | errno::ENODATA => Self::InvalidRequest,
+            errno::EINVAL | errno::ENOSYS | errno::ENODATA | errno::ELOOP => Self::InvalidRequest,
             errno::EMFILE | errno::ENFILE => Self::TooManyOpen,
             errno::EBUSY | errno::ETXTBSY => Self::Busy,
             errno::EAGAIN => Self::TryAgain,
@@ -163,6 +163,7 @@ mod errno {
     pub(super) const ENAMETOOLONG: i32 = 36;
     pub(super) const ENOSYS: i32 = 38;
     pub(super) const ENOTEMPTY: i32 = 39;
+    pub(super) const ELOOP: i32 = 40;
     pub(super) const ENODATA: i32 = 61;
     pub(super) const ENOTSUP: i32 = 95;
     pub(super) const ECONNRESET: i32 = 104;
