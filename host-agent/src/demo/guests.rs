@@ -5,7 +5,6 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -13,7 +12,7 @@ use beacon::mac::MacId;
 use beacon::registry::GuestState;
 use tokio::time::Instant;
 
-use super::process::Process;
+use super::process::{Crew, Process};
 use super::workspace::Workspace;
 use crate::api::client::{ApiClient, Lines, no_agent};
 use crate::api::types::{AgentInfo, Notice};
@@ -59,7 +58,7 @@ impl AgentProcess {
     /// # Errors
     ///
     /// It cannot be started, or ends, or does not answer in time.
-    pub(super) async fn start(workspace: &Workspace) -> anyhow::Result<Self> {
+    pub(super) async fn start(crew: &Crew, workspace: &Workspace) -> anyhow::Result<Self> {
         let settings = workspace.path().join("agent.ini");
         fs::write(&settings, SETTINGS)?;
         let socket = workspace.path().join("agent.sock");
@@ -72,7 +71,7 @@ impl AgentProcess {
         ];
         let log = workspace.log("agent");
         let program = std::env::current_exe().context("cannot find this program")?;
-        let mut process = Process::start(&program, arguments, &log)?;
+        let process = crew.start(&program, arguments, &log)?;
         let client = ApiClient::new(socket);
         let deadline = Instant::now() + READY_WITHIN;
         let info = loop {
@@ -115,46 +114,33 @@ pub(super) struct DemoGuest {
     pub(super) id: MacId,
     /// Where its server is, from its beacons.
     pub(super) address: SocketAddr,
-    /// Its server; none when it was killed.
-    process: Mutex<Option<Process>>,
+    /// Its server.
+    process: Process,
 }
 
 impl DemoGuest {
-    /// Kills the guest with SIGKILL and returns its process id; nothing where it is dead already.
+    /// Kills the guest with SIGKILL, with everything that runs in it.
     ///
     /// # Errors
     ///
     /// It cannot be signalled.
-    pub(super) fn kill(&self) -> anyhow::Result<Option<u32>> {
-        match self
-            .process
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            Some(mut process) => process.kill().map(|_status| Some(process.id())),
-            None => Ok(None),
-        }
+    pub(super) fn kill(&self) -> anyhow::Result<()> {
+        self.process.kill().map(drop)
+    }
+
+    /// Returns the process id of its server.
+    pub(super) fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Returns whether the guest was killed or stopped.
     pub(super) fn is_dead(&self) -> bool {
-        self.process
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_none()
+        self.process.ended().is_some()
     }
 
     /// Stops the guest, if it still lives.
     pub(super) async fn stop(&self) {
-        let process = self
-            .process
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(process) = process {
-            process.terminate().await;
-        }
+        self.process.terminate().await;
     }
 }
 
@@ -214,6 +200,7 @@ impl GuestSetup {
     /// One cannot be started, ends, or is not ready in time.
     pub(super) async fn start(
         &self,
+        crew: &Crew,
         workspace: &Workspace,
         broker: SocketAddr,
         events: &mut Lines,
@@ -221,7 +208,7 @@ impl GuestSetup {
         let mut started = Vec::new();
         for (number, address) in (1..).zip(ADDRESSES) {
             let name = format!("worker-{number}");
-            let process = self.start_one(workspace, broker, &name, address)?;
+            let process = self.start_one(crew, workspace, broker, &name, address)?;
             started.push((name, process));
         }
         let deadline = Instant::now() + READY_WITHIN;
@@ -266,7 +253,7 @@ impl GuestSetup {
                     name,
                     id: guest.id,
                     address,
-                    process: Mutex::new(Some(process)),
+                    process,
                 });
             }
         }
@@ -276,6 +263,7 @@ impl GuestSetup {
 
     fn start_one(
         &self,
+        crew: &Crew,
         workspace: &Workspace,
         broker: SocketAddr,
         name: &str,
@@ -308,7 +296,7 @@ impl GuestSetup {
         if let Some((user, _, _)) = &self.user {
             arguments.extend(["-i".into(), user.into()]);
         }
-        Process::start(&self.program, arguments, &workspace.log(name))
+        crew.start(&self.program, arguments, &workspace.log(name))
     }
 }
 

@@ -5,7 +5,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use walkdir::WalkDir;
+
+use super::words::SCRIPT;
 
 /// Files of the default input at most, so that the demo stays well under a minute on two slow cores.
 const DEFAULT_FILES: usize = 3_000;
@@ -194,17 +198,52 @@ pub(super) fn split(files: Vec<InputFile>, shards: usize) -> Vec<Shard> {
         .collect()
 }
 
-/// Copies a shard's files below `input/` in a new directory, beside the job's script.
-///
-/// # Errors
-///
-/// A file cannot be read or written.
-pub(super) fn stage(shard: &Shard, directory: &Path, script: &str) -> anyhow::Result<()> {
+/// Makes copies of shards in tasks that can be stopped and waited for: nothing may write into the temporary
+/// directory while it is removed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stager {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Stager {
+    /// Copies a shard's files below `input/` in a new directory, beside the job's script.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read or written, or the demo is being stopped.
+    pub(super) async fn stage(&self, shard: &Shard, directory: &Path) -> anyhow::Result<()> {
+        let (shard, directory, stop) = (shard.clone(), directory.to_owned(), self.stop.clone());
+        self.tasks
+            .spawn_blocking(move || stage(&shard, &directory, SCRIPT, &stop))
+            .await?
+    }
+
+    /// Stops all copying and waits until nothing writes any more.
+    pub(super) async fn finish(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn stage(
+    shard: &Shard,
+    directory: &Path,
+    script: &str,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    if stop.is_cancelled() {
+        bail!("stopped");
+    }
     fs::create_dir(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     fs::write(directory.join("count.sh"), script)?;
     let input = directory.join("input");
     fs::create_dir(&input)?;
     for (number, file) in shard.files.iter().enumerate() {
+        if stop.is_cancelled() {
+            bail!("stopped");
+        }
         // The words do not depend on names.
         let odd = !is_portable(&file.relative);
         let to = if odd {
@@ -215,7 +254,8 @@ pub(super) fn stage(shard: &Shard, directory: &Path, script: &str) -> anyhow::Re
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent)?;
         }
-        let copied = fs::read(&file.path).and_then(|bytes| fs::write(&to, bytes));
+        let copied = fs::File::open(&file.path)
+            .and_then(|mut from| std::io::copy(&mut from, &mut fs::File::create(&to)?));
         copied
             .with_context(|| format!("cannot copy {} to {}", file.path.display(), to.display()))?;
     }
@@ -315,7 +355,7 @@ mod tests {
         let found = choose(Some(&from), 1).unwrap();
         let [shard] = split(found.files, 1).try_into().unwrap();
         let to = directory.path().join("to");
-        stage(&shard, &to, "script").unwrap();
+        stage(&shard, &to, "script", &CancellationToken::new()).unwrap();
         assert_eq!(fs::read(to.join("input/a/b/plain")).unwrap(), b"x");
         let names: Vec<_> = fs::read_dir(to.join("input"))
             .unwrap()

@@ -10,8 +10,7 @@ use exec_ext::status::Status;
 use sha2::{Digest as _, Sha256};
 
 use super::guests::DemoGuest;
-use super::input::{self, Shard};
-use super::words::SCRIPT;
+use super::input::{Shard, Stager};
 use crate::api::client::ApiClient;
 use crate::api::types::{ExecCall, ExecFrame};
 use crate::commands::exec_failure;
@@ -45,6 +44,7 @@ pub(super) struct Counted {
 /// Anything that went wrong: the guest's death among it, and digests that differ.
 pub(super) async fn count(
     agent: &ApiClient,
+    stager: &Stager,
     guest: &DemoGuest,
     shard: &Shard,
     attempt: u32,
@@ -54,8 +54,7 @@ pub(super) async fn count(
     let began = Instant::now();
     let name = format!("shard-{:02}-{attempt}", shard.number + 1);
     let staged = workspace.join("shards").join(&name);
-    let (part, to) = (shard.clone(), staged.clone());
-    tokio::task::spawn_blocking(move || input::stage(&part, &to, SCRIPT)).await??;
+    stager.stage(shard, &staged).await?;
 
     let session = guest::connect(guest.address, CONNECT_WITHIN).await?;
     let remote = guest::path(format!("/{name}").as_ref())?;

@@ -26,6 +26,8 @@ use tokio::time::Instant;
 use crate::api::types::Notice;
 use crate::output;
 use guests::{AgentProcess, DemoGuest, GUESTS, GuestSetup};
+use input::Stager;
+use process::Crew;
 use report::{GuestReport, Killed, Report};
 use schedule::{Done, Schedule};
 use words::Counts;
@@ -62,13 +64,16 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let setup = GuestSetup::find(options.chirp_server.clone(), &options.guest_user)?;
     let mut workspace = Workspace::create(options.workdir.as_deref(), setup.other_user())?;
-    // Dropping the demo's future on a signal kills every process that it started.
+    let (crew, stager) = (Crew::default(), Stager::default());
     let stopped = tokio::select! {
-        reported = demo(&options, &setup, &workspace) => Ok(reported),
+        reported = demo(&options, &setup, &crew, &stager, &workspace) => Ok(reported),
         _ = interrupt.recv() => Err(2),
         _ = terminate.recv() => Err(15),
         _ = hang_up.recv() => Err(1),
     };
+    // Before the directory that they work in goes: whatever still runs, whichever way it ended.
+    drop(crew);
+    stager.finish().await;
     let all_or = |keep| if options.keep { Keep::All } else { keep };
     match stopped {
         Ok(Ok(report)) => {
@@ -103,6 +108,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 async fn demo(
     options: &Options,
     setup: &GuestSetup,
+    crew: &Crew,
+    stager: &Stager,
     workspace: &Workspace,
 ) -> anyhow::Result<Report> {
     let began = Instant::now();
@@ -118,13 +125,15 @@ async fn demo(
         bytesize::ByteSize(bytes)
     ));
 
-    let agent = AgentProcess::start(workspace).await?;
+    let agent = AgentProcess::start(crew, workspace).await?;
     output::note(&format!(
         "demo: the agent runs as process {}, its broker on {}",
         agent.info.pid, agent.broker
     ));
     let mut events = agent.client.events().await?;
-    let guests = setup.start(workspace, agent.broker, &mut events).await?;
+    let guests = setup
+        .start(crew, workspace, agent.broker, &mut events)
+        .await?;
     let guests: Vec<Arc<DemoGuest>> = guests.into_iter().map(Arc::new).collect();
 
     // The host's own count, by other code, beside the guests' work.
@@ -134,6 +143,7 @@ async fn demo(
     let count = shards.len();
     let schedule = Schedule::new(
         agent.client.clone(),
+        stager.clone(),
         workspace.path().to_owned(),
         guests.clone(),
         shards,

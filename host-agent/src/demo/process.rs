@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -15,13 +16,14 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 /// How long a process has to end after SIGTERM.
 const TERMINATE_WITHIN: Duration = Duration::from_secs(5);
 
-/// A child process. Dropping it kills it and all its descendants.
-#[derive(Debug)]
-pub(super) struct Process {
-    child: Child,
+/// Everything that the demo has started. Dropping it kills what still runs, with all descendants: on the way
+/// out nobody needs to know which task holds which process.
+#[derive(Debug, Default)]
+pub(super) struct Crew {
+    started: Mutex<Vec<Process>>,
 }
 
-impl Process {
+impl Crew {
     /// Starts a program with its output in a log file, in a process group of its own: Ctrl-C is this
     /// program's affair.
     ///
@@ -29,10 +31,11 @@ impl Process {
     ///
     /// The program or the log cannot be opened.
     pub(super) fn start(
+        &self,
         program: &Path,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
         log: &Path,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<Process> {
         let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(program);
         command
@@ -50,17 +53,41 @@ impl Process {
         let child = command
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Self { child })
+        let process = Process {
+            id: child.id(),
+            child: Arc::new(Mutex::new(child)),
+        };
+        lock(&self.started).push(process.clone());
+        Ok(process)
     }
+}
 
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for process in lock(&self.started).drain(..) {
+            if process.ended().is_none() {
+                let _ = process.kill();
+            }
+        }
+    }
+}
+
+/// A child process of the [`Crew`].
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    id: u32,
+    child: Arc<Mutex<Child>>,
+}
+
+impl Process {
     /// Returns the process's id.
     pub(super) fn id(&self) -> u32 {
-        self.child.id()
+        self.id
     }
 
     /// Returns how the process ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+    pub(super) fn ended(&self) -> Option<ExitStatus> {
+        lock(&self.child).try_wait().ok().flatten()
     }
 
     /// Kills the process and all its descendants with SIGKILL, as the loss of a machine would.
@@ -68,10 +95,11 @@ impl Process {
     /// # Errors
     ///
     /// The process cannot be signalled.
-    pub(super) fn kill(&mut self) -> anyhow::Result<ExitStatus> {
-        let descendants = descendants(self.child.id());
-        self.child.kill().context("cannot kill a guest")?;
-        let status = self.child.wait()?;
+    pub(super) fn kill(&self) -> anyhow::Result<ExitStatus> {
+        let mut child = lock(&self.child);
+        let descendants = descendants(self.id);
+        child.kill().context("cannot kill a process")?;
+        let status = child.wait()?;
         for process in descendants {
             // It may have ended by itself, now that its parent is gone.
             let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
@@ -80,25 +108,29 @@ impl Process {
     }
 
     /// Asks the process to end; kills it if it does not within some seconds.
-    pub(super) async fn terminate(mut self) {
-        let process = Pid::from_child(&self.child);
-        if self.ended().is_some() || rustix::process::kill_process(process, Signal::TERM).is_err() {
-            return;
+    pub(super) async fn terminate(&self) {
+        {
+            let mut child = lock(&self.child);
+            // Under the lock nobody reaps it, so that its number is still its own.
+            if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return;
+            }
+            let _ = rustix::process::kill_process(Pid::from_child(&child), Signal::TERM);
         }
         let deadline = Instant::now() + TERMINATE_WITHIN;
-        while self.ended().is_none() && Instant::now() < deadline {
+        while self.ended().is_none() {
+            if Instant::now() >= deadline {
+                let _ = self.kill();
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // What is left is killed by dropping it.
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.ended().is_none() {
-            let _ = self.kill();
-        }
-    }
+/// Locks what no panic leaves half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns handles to all descendants of a process.
@@ -171,19 +203,21 @@ mod tests {
     }
 
     #[test]
-    fn dropping_kills_descendants_in_other_sessions_too() {
+    fn dropping_the_crew_kills_descendants_in_other_sessions_too() {
         let directory = tempfile::tempdir().unwrap();
         let told = directory.path().join("pid");
         let script = format!(
             "setsid sh -c 'echo $$ > {}; sleep 1000; :' & wait",
             told.display()
         );
-        let process = Process::start(
-            Path::new("/bin/sh"),
-            ["-c", &script],
-            &directory.path().join("log"),
-        )
-        .unwrap();
+        let crew = Crew::default();
+        let process = crew
+            .start(
+                Path::new("/bin/sh"),
+                ["-c", &script],
+                &directory.path().join("log"),
+            )
+            .unwrap();
         let grandchild: u32 = wait_for(|| fs::read_to_string(&told).ok()?.trim().parse().ok());
         let sleeper = wait_for(|| {
             parents()
@@ -192,7 +226,7 @@ mod tests {
         })
         .0;
         let own = process.id();
-        drop(process);
+        drop(crew);
         wait_for(|| (!is_alive(own) && !is_alive(grandchild) && !is_alive(sleeper)).then_some(()));
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::guests::DemoGuest;
-use super::input::Shard;
+use super::input::{Shard, Stager};
 use super::job::{self, Counted};
 use crate::api::client::{ApiClient, Lines};
 use crate::api::types::Notice;
@@ -85,13 +85,13 @@ impl Killer {
             return;
         }
         match guest.kill() {
-            Ok(Some(process)) => output::note(&format!(
-                "demo: KILLED {} (process {process}) with SIGKILL while it counts shard {}",
+            Ok(()) => output::note(&format!(
+                "demo: KILLED {} (process {}) with SIGKILL while it counts shard {}",
                 guest.name,
+                guest.process_id(),
                 shard + 1
             )),
-            Ok(None) => {}
-            Err(error) => output::note(&format!("demo: {error:#}")),
+            Err(error) => output::note(&format!("demo: {}: {error:#}", guest.name)),
         }
     }
 }
@@ -99,6 +99,7 @@ impl Killer {
 /// The schedule's state.
 pub(super) struct Schedule {
     agent: ApiClient,
+    stager: Stager,
     workspace: PathBuf,
     guests: Vec<Arc<DemoGuest>>,
     tallies: Vec<Tally>,
@@ -126,12 +127,14 @@ impl Schedule {
     /// Returns a schedule with all shards to do and all guests idle.
     pub(super) fn new(
         agent: ApiClient,
+        stager: Stager,
         workspace: PathBuf,
         guests: Vec<Arc<DemoGuest>>,
         shards: Vec<Shard>,
     ) -> Self {
         Self {
             agent,
+            stager,
             workspace,
             tallies: vec![Tally::default(); guests.len()],
             idle: (0..guests.len()).collect(),
@@ -221,9 +224,10 @@ impl Schedule {
             shard.files.len(),
             bytesize::ByteSize(shard.bytes())
         ));
-        let (guest, agent, workspace, killer) = (
+        let (guest, agent, stager, workspace, killer) = (
             Arc::clone(guest),
             self.agent.clone(),
+            self.stager.clone(),
             self.workspace.clone(),
             Arc::clone(&self.killer),
         );
@@ -238,7 +242,8 @@ impl Schedule {
                     guest.name
                 ));
             };
-            let counted = job::count(&agent, &guest, &shard, number, &workspace, heard).await;
+            let counted =
+                job::count(&agent, &stager, &guest, &shard, number, &workspace, heard).await;
             Attempt {
                 guest: place,
                 shard,

@@ -84,7 +84,8 @@ impl Drop for Workspace {
         let stays = match self.keep {
             Keep::All => return,
             Keep::Nothing => {
-                let _ = fs::remove_dir_all(&self.base);
+                // What was in the hands of an aborted transfer may still fall into it once.
+                let _ = (0..3).find(|_| fs::remove_dir_all(&self.base).is_ok());
                 return;
             }
             Keep::Result => RESULT,
