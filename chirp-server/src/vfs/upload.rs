@@ -114,6 +114,7 @@ impl Upload {
                         if mode != self.mode {
                             rustix::fs::fchmod(&self.file, mode)?;
                         }
+                        return self.temporary.take_place(&self.name);
                     }
                     _ => {}
                 },
