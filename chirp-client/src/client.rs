@@ -26,8 +26,8 @@ use crate::{DEFAULT_TIMEOUT, Error};
 ///
 /// # Time limits
 ///
-/// A call fails after [`Client::timeout`] without an answer, not counting the time that bodies of
-/// other calls take before it; while a body moves, it fails after that long without a byte. A call that timed out before its answer began leaves the connection usable (the
+/// A call fails after [`Client::timeout`] without an answer, counted anew while bodies of
+/// other calls move before it; while a body moves, it fails after that long without a byte. A call that timed out before its answer began leaves the connection usable (the
 /// late answer is dropped); one that timed out in the middle of a body does not, and says so.
 ///
 /// # Cancel safety
@@ -228,13 +228,12 @@ impl Client {
         let connection = &self.shared.connection;
         let mut call = pin!(connection.call(line.freeze(), body, shape));
         loop {
-            let (loans_before, _) = connection.loans();
+            let before = connection.steps();
             match tokio::time::timeout(self.timeout, call.as_mut()).await {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(fault)) => return Err(self.fault(fault)),
                 Err(_) => {
-                    let (loans, lent) = connection.loans();
-                    if !lent && loans == loans_before {
+                    if connection.steps() == before {
                         return Err(self.timed_out(request, true));
                     }
                 }

@@ -9,7 +9,7 @@ use crate::error::printable;
 use crate::{Client, Error};
 
 /// The names of a directory, as the server sends them: `.` and `..` are among them, and no name is
-/// checked. Held, it holds back the answers to all later calls on the connection.
+/// checked. Held before its end, it holds back the answers to all later calls on the connection.
 pub struct Listing {
     client: Client,
     request: Request,
@@ -91,21 +91,34 @@ impl LongListing {
     /// # Cancel safety
     ///
     /// The listing is lost if the future is dropped.
-    pub async fn collect(mut self) -> Result<Vec<(Bytes, Stat)>, Error> {
+    pub async fn collect(self) -> Result<Vec<(Bytes, Stat)>, Error> {
+        let mut entries = self.collect_with_dots().await?;
+        entries.retain(|(name, _)| !is_dots(name));
+        Ok(entries)
+    }
+
+    /// Returns all entries, `.` and `..` among them.
+    ///
+    /// # Errors
+    ///
+    /// As [`LongListing::collect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The listing is lost if the future is dropped.
+    pub async fn collect_with_dots(mut self) -> Result<Vec<(Bytes, Stat)>, Error> {
         let mut entries = Vec::new();
         let mut size = 0;
         while let Some((name, stat)) = self.next().await? {
             let client = &self.names.client;
-            let Some(name) = entry_name(&name).map_err(|what| client.violation(what))? else {
-                continue;
-            };
+            check_name(&name).map_err(|what| client.violation(what))?;
             size += name.len() + size_of::<(Bytes, Stat)>();
             if size > COLLECTED_MAX {
                 let what = format!("a listing of more than {COLLECTED_MAX} bytes");
                 return Err(client.violation(what));
             }
             // A copy, lest a few bytes keep the whole receive buffer.
-            entries.push((Bytes::copy_from_slice(name), stat));
+            entries.push((Bytes::copy_from_slice(&name), stat));
         }
         Ok(entries)
     }
@@ -114,19 +127,22 @@ impl LongListing {
 /// Bytes that the collected entries of one directory may take.
 const COLLECTED_MAX: usize = 256 * 1024 * 1024;
 
-/// Checks a name that a server sent; `None` for the directory itself and its parent.
-fn entry_name(name: &[u8]) -> Result<Option<&[u8]>, String> {
-    match name {
-        b"." | b".." => Ok(None),
-        _ if name.iter().any(|byte| matches!(byte, b'/' | 0)) => Err(format!(
+fn is_dots(name: &[u8]) -> bool {
+    matches!(name, b"." | b"..")
+}
+
+/// Checks a name that a server sent; the error says why it is none.
+fn check_name(name: &[u8]) -> Result<(), String> {
+    if name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+        return Err(format!(
             "the listing has {:?}, which is no name",
             printable(name)
-        )),
-        _ if name.len() > NAME_MAX => {
-            Err(format!("the listing has a name of {} bytes", name.len()))
-        }
-        _ => Ok(Some(name)),
+        ));
     }
+    if name.len() > NAME_MAX {
+        return Err(format!("the listing has a name of {} bytes", name.len()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -135,11 +151,12 @@ mod tests {
 
     #[test]
     fn names_of_a_server_stay_in_their_directory() {
-        assert_eq!(entry_name(b"."), Ok(None));
-        assert_eq!(entry_name(b".."), Ok(None));
-        assert_eq!(entry_name(b"..."), Ok(Some(&b"..."[..])));
-        for bad in [&b"../x"[..], b"/etc/passwd", b"a/b", b"a\0", &[b'a'; 256]] {
-            assert!(entry_name(bad).is_err(), "{bad:?}");
+        for good in [&b"."[..], b"..", b"...", b"a b\xff\n"] {
+            assert_eq!(check_name(good), Ok(()));
         }
+        for bad in [&b"../x"[..], b"/etc/passwd", b"a/b", b"a\0", &[b'a'; 256]] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+        assert!(is_dots(b"..") && !is_dots(b"..."));
     }
 }

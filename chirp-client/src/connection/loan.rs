@@ -40,7 +40,6 @@ impl ReaderLoan {
         state: Arc<State>,
     ) -> (Self, oneshot::Receiver<(Reader, Rest)>) {
         let (back, returned) = oneshot::channel();
-        state.lend();
         let loan = Self {
             reader: Some(reader),
             rest,
@@ -61,11 +60,11 @@ impl ReaderLoan {
         };
         let chunk = self.noted(chunk)?;
         let left = left.saturating_sub(chunk.len() as u64);
-        self.rest = if left == 0 {
-            Rest::Nothing
-        } else {
-            Rest::Bytes(left)
-        };
+        self.rest = Rest::Bytes(left);
+        if left == 0 {
+            self.rest = Rest::Nothing;
+            self.give_back();
+        }
         Ok(chunk)
     }
 
@@ -81,6 +80,7 @@ impl ReaderLoan {
         let line = self.noted(line)?;
         if line.is_empty() {
             self.rest = Rest::Nothing;
+            self.give_back();
             return Ok(None);
         }
         Ok(Some(line))
@@ -101,20 +101,27 @@ impl ReaderLoan {
         self.state.fail(fault);
     }
 
+    /// Takes a step's outcome into account.
     fn noted<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
+        self.state.step();
         result.inspect_err(|fault| self.fail(fault.clone()))
     }
-}
 
-impl Drop for ReaderLoan {
-    fn drop(&mut self) {
-        self.state.give_back();
+    /// Gives the half back, as soon as all is read: whoever keeps an empty loan keeps nobody
+    /// waiting.
+    fn give_back(&mut self) {
         // Without a value the reader task sees that the half is gone, and ends the connection.
         if self.rest != Rest::Unknown
             && let (Some(reader), Some(back)) = (self.reader.take(), self.back.take())
         {
             let _gone = back.send((reader, self.rest));
         }
+    }
+}
+
+impl Drop for ReaderLoan {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 

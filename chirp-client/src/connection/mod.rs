@@ -111,10 +111,8 @@ pub(crate) struct Connection {
 pub(crate) struct State {
     fault: OnceLock<Fault>,
     ended: CancellationToken,
-    /// Halves in the hands of callers now.
-    lent: AtomicUsize,
-    /// Halves ever lent.
-    loans: AtomicUsize,
+    /// Steps that callers made with halves they were lent.
+    steps: AtomicUsize,
 }
 
 impl State {
@@ -128,13 +126,8 @@ impl State {
         self.fault.get().cloned().unwrap_or(Fault::Closed)
     }
 
-    fn lend(&self) {
-        self.lent.fetch_add(1, Ordering::Relaxed);
-        self.loans.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn give_back(&self) {
-        self.lent.fetch_sub(1, Ordering::Relaxed);
+    fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -146,8 +139,7 @@ impl Connection {
         let state = Arc::new(State {
             fault: OnceLock::new(),
             ended: CancellationToken::new(),
-            lent: AtomicUsize::new(0),
-            loans: AtomicUsize::new(0),
+            steps: AtomicUsize::new(0),
         });
         let writing = tasks::write(submitted, expect, writer, Arc::clone(&state));
         let reading = tasks::read(expected, reader, Arc::clone(&state));
@@ -180,13 +172,10 @@ impl Connection {
         answer.await.unwrap_or_else(|_| Err(self.state.fault()))
     }
 
-    /// Returns how many halves were ever lent, and whether one is lent now. Whoever has one makes
-    /// progress or loses it, so others need not count that time.
-    pub(crate) fn loans(&self) -> (usize, bool) {
-        (
-            self.state.loans.load(Ordering::Relaxed),
-            self.state.lent.load(Ordering::Relaxed) > 0,
-        )
+    /// Returns a number that grows with every step of a body that moves on this connection: while
+    /// it does, calls behind that body need not lose patience.
+    pub(crate) fn steps(&self) -> usize {
+        self.state.steps.load(Ordering::Relaxed)
     }
 
     /// Returns why the connection is of no more use, if it is so.

@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use get::get;
-pub use put::put;
+pub use put::{put, put_file};
 
 use crate::Error;
 

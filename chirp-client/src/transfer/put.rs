@@ -60,6 +60,30 @@ pub async fn put(
     tally.finish()
 }
 
+/// Sends what an open file brings to `target`, which is the new name. A pipe or terminal is read to
+/// its end first, into an unnamed temporary file.
+///
+/// # Errors
+///
+/// As [`put`].
+///
+/// # Cancel safety
+///
+/// As [`put`].
+pub async fn put_file(
+    client: &Client,
+    source: std::fs::File,
+    target: &VirtualPath,
+    options: &TransferOptions,
+) -> Result<Summary, Error> {
+    let tally = Tally::new(options.progress.clone());
+    let path = PathBuf::from("the open file");
+    let named = path.clone();
+    let source = blocking(move || Source::of(source, &named)).await?;
+    send(client, &path, &source, target, &tally).await?;
+    tally.finish()
+}
+
 /// A local file on its way.
 struct Item {
     source: PathBuf,
@@ -231,9 +255,13 @@ async fn link(
     let text = std::fs::read_link(source).map_err(|error| local("read", source, error))?;
     let text = text.as_os_str().as_bytes();
     match client.symlink(text, target).await {
-        Err(error) if error.code() == Some(Code::AlreadyExists) => {
-            client.unlink(target).await?;
-            client.symlink(text, target).await?;
+        // The reference says of a dangling link in the place that there is nothing.
+        Err(error) if matches!(error.code(), Some(Code::AlreadyExists | Code::DoesntExist)) => {
+            match client.unlink(target).await {
+                Ok(()) => client.symlink(text, target).await?,
+                Err(missing) if missing.code() == Some(Code::DoesntExist) => return Err(error),
+                Err(other) => return Err(other),
+            }
         }
         other => other?,
     }
@@ -251,9 +279,19 @@ async fn file(
 ) -> Result<(), Error> {
     let opened = path.clone();
     let source = blocking(move || Source::open(&opened, follow)).await?;
+    send(client, &path, &source, target, tally).await
+}
+
+async fn send(
+    client: &Client,
+    path: &Path,
+    source: &Source,
+    target: &VirtualPath,
+    tally: &Tally,
+) -> Result<(), Error> {
     let content = source
         .content()
-        .map_err(|error| local("read", &path, error))?;
+        .map_err(|error| local("read", path, error))?;
     let mut content = Counted { content, tally };
     let sent = client
         .putfile(target, source.mode, source.length, &mut content)
@@ -261,12 +299,12 @@ async fn file(
     sent.map_err(|error| match error {
         Error::Local { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof => {
             let reason = "it became shorter while it was sent; send it again";
-            local("send", &path, std::io::Error::other(reason))
+            local("send", path, std::io::Error::other(reason))
         }
-        Error::Local { source, .. } => local("read", &path, source),
+        Error::Local { source, .. } => local("read", path, source),
         other => other,
     })?;
-    append_growth(client, &path, &source, target, tally).await?;
+    append_growth(client, path, source, target, tally).await?;
     tally.file();
     Ok(())
 }

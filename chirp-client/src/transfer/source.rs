@@ -21,6 +21,8 @@ pub(super) struct Source {
     pub(super) mode: u32,
     /// Bytes to send.
     pub(super) length: u64,
+    /// Where in the file the content begins.
+    base: u64,
     /// The first bytes, at most [`CHUNK`].
     head: Bytes,
     file: File,
@@ -48,24 +50,37 @@ impl Source {
             let reason = "no regular file any more";
             return Err(failed("read")(io::Error::other(reason)));
         }
-        Self::measure(file).map_err(failed("read"))
+        Self::of(file, path)
+    }
+
+    /// Measures an open file; `path` is its name in messages. Blocks.
+    pub(super) fn of(file: File, path: &Path) -> Result<Self, Error> {
+        Self::measure(file).map_err(|source| Error::Local {
+            doing: "read",
+            path: path.to_owned(),
+            source,
+        })
     }
 
     fn measure(mut file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
+        // Standard input may have been read from; what has no position has no past.
+        let base = file.stream_position().unwrap_or(0);
         let mode = metadata.mode() & 0o777;
         let mut head = Vec::new();
         (&mut file).take(CHUNK as u64).read_to_end(&mut head)?;
-        let sized = metadata.is_file() && metadata.len() > CHUNK as u64;
+        let size = metadata.len().saturating_sub(base);
+        let sized = metadata.is_file() && size > CHUNK as u64;
         if head.len() < CHUNK || sized {
             let length = if sized && head.len() == CHUNK {
-                metadata.len()
+                size
             } else {
                 head.len() as u64
             };
             return Ok(Self {
                 mode,
                 length,
+                base,
                 head: head.into(),
                 file,
             });
@@ -74,10 +89,10 @@ impl Source {
         let mut spool = tempfile::tempfile()?;
         io::Write::write_all(&mut spool, &head)?;
         let length = head.len() as u64 + io::copy(&mut file, &mut spool)?;
-        spool.seek(io::SeekFrom::Start(head.len() as u64))?;
         Ok(Self {
             mode,
             length,
+            base: 0,
             head: head.into(),
             file: spool,
         })
@@ -86,10 +101,10 @@ impl Source {
     /// Returns the content from its beginning.
     pub(super) fn content(&self) -> io::Result<impl AsyncRead + Unpin + use<>> {
         let file = self.file.try_clone()?;
-        let start = (self.head.clone(), 0u64, file);
+        let start = (self.head.clone(), self.base, file);
         let chunks = stream::try_unfold(start, |(head, offset, file)| async move {
-            if offset == 0 && !head.is_empty() {
-                let offset = head.len() as u64;
+            if !head.is_empty() {
+                let offset = offset + head.len() as u64;
                 return Ok::<_, io::Error>(Some((head, (Bytes::new(), offset, file))));
             }
             let (chunk, file) = read_at(file, offset).await?;
@@ -105,7 +120,7 @@ impl Source {
         if !self.file.metadata()?.is_file() {
             return Ok(Bytes::new());
         }
-        let (chunk, _) = read_at(self.file.try_clone()?, offset).await?;
+        let (chunk, _) = read_at(self.file.try_clone()?, self.base + offset).await?;
         Ok(chunk)
     }
 }

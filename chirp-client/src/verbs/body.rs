@@ -11,7 +11,7 @@ use crate::{Client, Error};
 /// Bytes of content that one transfer keeps in memory.
 pub(crate) const CHUNK: usize = 256 * 1024;
 
-/// The content of a remote file, to be read to its end. Held, it holds back the answers to all
+/// The content of a remote file, to be read to its end. Held before that, it holds back the answers to all
 /// later calls on the connection.
 pub struct Body {
     client: Client,

@@ -42,7 +42,7 @@ impl Ls {
     async fn entries(&self, client: &Client) -> Result<Vec<(Bytes, Stat)>, Error> {
         let path = &self.path.0;
         let mut entries = match client.getlongdir(path).await {
-            Ok(listing) => listing.collect().await?,
+            Ok(listing) => listing.collect_with_dots().await?,
             // The server says the same of a file as of nothing.
             Err(error) if error.code() == Some(Code::DoesntExist) => {
                 let Ok(stat) = client.lstat(path).await else {

@@ -1,6 +1,7 @@
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use chirp_client::transfer::{self, Placement, TransferOptions};
+use chirp_client::transfer::{self, TransferOptions};
 use chirp_client::{Client, VirtualPath};
 use clap::Args;
 
@@ -33,7 +34,7 @@ pub(crate) struct Put {
 impl Put {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
         let progress = Progress::start();
-        let mut options = TransferOptions {
+        let options = TransferOptions {
             progress: progress.callback(),
             ..TransferOptions::default()
         };
@@ -42,9 +43,10 @@ impl Put {
                 let reason = "name the file that standard input becomes";
                 return Err(Failure::Other(reason.to_owned()));
             }
-            options.placement = Placement::Exact;
-            let stdin = Path::new("/dev/stdin");
-            transfer::put(client, stdin, &self.remote.0, &options).await
+            let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+            let stdin =
+                stdin.map_err(|error| Failure::Other(format!("failed to use stdin: {error}")))?;
+            transfer::put_file(client, stdin.into(), &self.remote.0, &options).await
         } else {
             transfer::put(client, &self.local, &self.remote.0, &options).await
         };

@@ -42,13 +42,16 @@ impl Setacl {
 }
 
 /// Expands a name. A word that is none and has other letters is refused: servers would take the
-/// letters of `reda` that are rights, and grant `a`.
+/// letters of `admn` that are rights, and grant `a` and `d`.
 fn rights(text: &str) -> Result<String, String> {
     if let Some((_, letters)) = ALIASES.iter().find(|(alias, _)| *alias == text) {
         return Ok((*letters).to_owned());
     }
     let known = |letter| "rwldpaxv()".contains(letter);
-    if matches!(text, "." | "n" | "-") || (!text.is_empty() && text.chars().all(known)) {
+    // A word such as `all` has a letter twice.
+    let own = text.split('(').next().unwrap_or_default();
+    let twice = own.char_indices().any(|(at, c)| own.find(c) != Some(at));
+    if matches!(text, "." | "n" | "-") || (!own.is_empty() && text.chars().all(known) && !twice) {
         return Ok(text.to_owned());
     }
     Err("rights are letters of rwldpaxv(), or read, write, admin, reserve or none".to_owned())
