@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -35,6 +36,7 @@ pub use exec_ext::request::{CmdId, ExecRequest, OnDisconnect, OutputTo, StdinFro
 pub use exec_ext::status::{EndedBy, Limits, Resources, Results, State, Status};
 
 use crate::connection::Duplex;
+use crate::error::printable;
 use crate::{Client, Error};
 
 /// Bytes of a status: twice the output that one may hold inline, and the rest of it.
@@ -45,7 +47,7 @@ const STATUS_MAX: u64 = 4 * 1024 * 1024;
 pub struct Execution {
     client: Client,
     id: u64,
-    stream: ExecRequest,
+    request: ExecRequest,
     window: u64,
     settings: StreamSettings,
     duplex: Duplex,
@@ -95,7 +97,7 @@ impl Execution {
         let Some((reader, writer)) = self.duplex.halves() else {
             return Err(self.client.violation("the connection is gone".to_owned()));
         };
-        let stream = ExecStream::new(reader, writer, BytesMut::new(), &self.stream)
+        let stream = ExecStream::new(reader, writer, BytesMut::new(), &self.request)
             .with_settings(self.settings)
             .with_window(self.window);
         let finished = match stream.run(stdin, out, err, control).await {
@@ -133,11 +135,12 @@ impl Client {
         let window = self.exec_window().await?;
         let body = Bytes::from(request.to_json());
         let length = body.len() as u64;
-        let (id, duplex) = self.exclusive(&Request::Exec { length }, body).await?;
+        let started = self.exclusive(&Request::Exec { length }, body).await;
+        let (id, duplex) = started.map_err(|error| naming(request, error))?;
         Ok(Execution {
             client: self.clone(),
             id,
-            stream: request.clone(),
+            request: request.clone(),
             window,
             settings: StreamSettings::default(),
             duplex,
@@ -155,7 +158,8 @@ impl Client {
         request.detach = true;
         let body = Bytes::from(request.to_json());
         let length = body.len() as u64;
-        self.number_with(&Request::Exec { length }, body).await
+        let started = self.number_with(&Request::Exec { length }, body).await;
+        started.map_err(|error| naming(&request, error))
     }
 
     /// Describes an execution of one's own.
@@ -216,6 +220,14 @@ impl Client {
         serde_json::from_slice(&json)
             .map_err(|error| self.violation(format!("status of an execution: {error}")))
     }
+}
+
+/// Puts the program's name into a refusal: the request's line does not have it.
+fn naming(request: &ExecRequest, mut error: Error) -> Error {
+    if let Error::Refused { path, .. } = &mut error {
+        *path = printable(request.cmd.as_bytes());
+    }
+    error
 }
 
 fn stream_error(client: &Client, error: StreamError) -> Error {

@@ -1,5 +1,11 @@
 //! The binary against the reference's server: output, exit status and messages.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod support;
 
 use std::process::{Command, Output, Stdio};

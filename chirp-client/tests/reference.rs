@@ -1,5 +1,7 @@
 //! The library against the reference's server.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use std::os::unix::fs::{PermissionsExt, symlink};

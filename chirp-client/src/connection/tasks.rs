@@ -142,10 +142,11 @@ async fn next_expected(
             more?;
             match expected.try_recv() {
                 Ok(next) => Ok(Some(next)),
-                Err(_) => Err(Fault::Protocol(format!(
-                    "the server sent {:?} unasked",
-                    reader.buffered().get(..20).unwrap_or(reader.buffered()).escape_ascii().to_string(),
-                ))),
+                Err(_) => {
+                    let begin: Vec<u8> = reader.buffered().iter().copied().take(20).collect();
+                    let begin = begin.escape_ascii();
+                    Err(Fault::Protocol(format!("the server sent \"{begin}\" unasked")))
+                }
             }
         }
     }

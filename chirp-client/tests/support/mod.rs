@@ -1,6 +1,12 @@
 //! A scripted peer, and the reference's server as an ordinary user.
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

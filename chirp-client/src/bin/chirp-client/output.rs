@@ -52,7 +52,7 @@ pub(crate) fn report(failure: &Failure, code: u8) -> ExitCode {
         Failure::Told => {}
         Failure::Other(text) => message(text),
         Failure::Client { error, subject } => {
-            if let Error::Local { source, doing, .. } = error
+            if let Error::Local { source, doing, .. } = &**error
                 && source.kind() == io::ErrorKind::BrokenPipe
                 && *doing == "write"
             {
@@ -98,6 +98,7 @@ fn remedy(error: &Error, subject: Option<&str>) -> Option<String> {
         Error::Login { .. } => Some("name the methods to try with -a".to_owned()),
         Error::Refused {
             code: Code::NotAuthorized,
+            message: None,
             ..
         } => subject.map(|subject| {
             format!("you are {subject} there; `getacl` of the directory shows who has which rights")

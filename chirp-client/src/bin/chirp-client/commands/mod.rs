@@ -46,7 +46,7 @@ pub(crate) enum Command {
 pub(crate) enum Failure {
     /// The library says it all.
     Client {
-        error: Error,
+        error: Box<Error>,
         /// Who we are to the server, where that is known.
         subject: Option<String>,
     },
@@ -61,7 +61,7 @@ pub(crate) enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Client {
-            error,
+            error: Box::new(error),
             subject: None,
         }
     }
