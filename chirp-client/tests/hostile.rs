@@ -509,3 +509,28 @@ async fn output_that_got_lost_is_an_error() {
     let error = ending.unwrap_err();
     assert!(error.to_string().contains("incomplete"), "{error}");
 }
+
+/// Compiles only if what callers spawn may move between threads.
+#[expect(dead_code, reason = "it is checked by compiling it")]
+fn futures_may_be_spawned(client: &Client, request: &chirp_client::exec::ExecRequest) {
+    fn check<T: Send>(_future: T) {}
+    let (source, target) = (std::path::Path::new("x"), path("/x"));
+    let options = TransferOptions::default();
+    check(transfer::put(client, source, &target, &options));
+    check(transfer::get(client, &target, source, &options));
+    check(async {
+        let (_keep, mut control) = tokio::sync::mpsc::channel(1);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let stdin = None::<tokio::io::Empty>;
+        let execution = client.exec(request).await?;
+        execution.run(stdin, &mut out, &mut err, &mut control).await
+    });
+    check(async {
+        let mut listing = client.getlongdir(&target).await?;
+        listing.next().await
+    });
+    check(async {
+        let body = client.getfile(&target).await?;
+        body.copy_to(&mut tokio::io::sink()).await
+    });
+}
