@@ -470,6 +470,32 @@ fn a_cmd_id_is_one_execution() {
 }
 
 #[test]
+fn a_cmd_id_sent_by_many_at_once_runs_once() {
+    let place = Place::new();
+    let server = place.serve(&["--exec"]);
+    let request =
+        json!({"cmd": "sh", "args": ["-c", "echo run >> log"], "cmd-id": "race", "detach": true});
+    let ids: Vec<u64> = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..8)
+            .map(|_| {
+                let mut peer = server.owner();
+                let request = &request;
+                scope.spawn(move || start(&mut peer, request))
+            })
+            .collect();
+        starting
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let mut owner = server.owner();
+    owner.send("exec_wait @race 30\n");
+    assert!(owner.counted().is_ok());
+    assert_eq!(owner.getfile("/log"), Ok(b"run\n".to_vec()));
+}
+
+#[test]
 fn a_lost_connection_kills_the_whole_group_or_keeps_it_as_asked() {
     let place = Place::new();
     let server = place.serve(&["--exec"]);

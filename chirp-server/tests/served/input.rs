@@ -483,6 +483,43 @@ fn requests_may_come_one_byte_at_a_time_or_ten_thousand_in_one_write() {
 }
 
 #[test]
+fn connections_that_vanish_leave_nothing_behind() {
+    let place = Place::new();
+    let server = place.serve(&["--exec"]);
+    let mut owner = server.owner();
+    owner.putfile("/f", vec![b'x'; 1 << 20]);
+    let open = || {
+        fs::read_dir(format!("/proc/{}/fd", server.pid()))
+            .unwrap()
+            .count()
+    };
+    owner.expect("whoami 4\n", "4\nunix");
+    let before = open();
+    for round in 0..50 {
+        let mut peers: Vec<_> = (0..6).map(|_| server.connect()).collect();
+        peers[0].send("addr");
+        peers[1].begin_unix();
+        peers[1].send("yes\n");
+        for peer in &mut peers[2..] {
+            peer.login_unix();
+        }
+        peers[2].send(format!("putfile /g{round} 420 100000\nabc"));
+        peers[3].send("getfile /f\n".repeat(20));
+        peers[4].send("open /f r 0\n".repeat(20));
+        peers[5].send("exec 100\n{");
+        for peer in peers {
+            // Closed with a reset, not politely.
+            rustix::net::sockopt::set_socket_linger(peer.socket(), Some(std::time::Duration::ZERO))
+                .unwrap();
+        }
+    }
+    eventually("all is given back", || {
+        open() == before && place.debris().is_empty()
+    });
+    assert_eq!(owner.list("/"), [b"f"]);
+}
+
+#[test]
 fn a_half_closed_connection_gets_all_its_answers() {
     let place = Place::new();
     let server = place.serve(&[]);

@@ -4,8 +4,18 @@
 //! Started as root, the tests run the server as `nobody`, which it demands. Those whose name ends
 //! in `_as_root` need root, and fail without it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that fails this way has failed as it should, and shows the server's log"
+)]
+
 mod common;
 
+mod busy;
 mod confinement;
 mod exec;
 mod input;

@@ -2,7 +2,22 @@
 
 use std::fs;
 
-use crate::common::{Peer, Place, Server, refusal, require_root};
+use std::process::Command;
+
+use crate::common::{Peer, Place, Server, is_root, refusal, require_root};
+
+/// The command of a server with these options, whose values are paths in the place.
+fn ours(place: &Place, paths: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chirp-server"));
+    command.args(["-I", "127.0.0.1"]);
+    for (option, path) in paths {
+        command.arg(option).arg(place.base(path));
+    }
+    if is_root() {
+        command.args(["-i", &place.user]);
+    }
+    command
+}
 
 #[test]
 fn the_port_file_holds_the_port_and_a_line_end() {
@@ -17,14 +32,14 @@ fn the_port_file_holds_the_port_and_a_line_end() {
 fn root_without_a_user_is_refused_as_root() {
     require_root();
     let place = Place::new();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chirp-server"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chirp-server"));
     command.arg("-r").arg(place.base("root"));
     assert!(refusal(command).contains("-i USER"));
     for (user, words) in [
         ("root", "that is root"),
         ("no-such-account", "no such user"),
     ] {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chirp-server"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chirp-server"));
         command.arg("-r").arg(place.base("root")).args(["-i", user]);
         let said = refusal(command);
         assert!(said.contains(words) && said.contains(user), "{said}");
@@ -59,10 +74,13 @@ fn a_missing_tree_is_made_but_not_its_parent() {
     assert!(root.join(".__acl").exists());
     drop(server);
     fs::remove_dir_all(&root).unwrap();
-    let mut command = Server::command(&place);
-    command.arg("-r").arg(root.join("missing/parent"));
-    // Given twice, `-r` is refused too; either way nothing is served.
-    refusal(command);
+    fs::remove_dir_all(place.base("transient")).unwrap();
+    place.give(&place.base(""));
+    let said = refusal(ours(
+        &place,
+        &[("-r", "root/missing/parent"), ("-y", "transient")],
+    ));
+    assert!(said.contains("missing/parent"), "{said}");
 }
 
 #[test]
@@ -86,31 +104,28 @@ fn wrong_options_are_refused_with_words() {
 #[test]
 fn with_exec_the_transient_directory_may_not_lie_in_the_tree() {
     let place = Place::new();
-    let mut command = Server::command(&place);
-    command.arg("--exec").arg("-r").arg(place.base(""));
-    drop(command);
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chirp-server"));
-    command
-        .arg("-r")
-        .arg(place.base("root"))
-        .arg("-y")
-        .arg(place.host("state"))
-        .arg("--exec")
-        .args(["-p", "0"]);
-    if crate::common::is_root() {
-        command.args(["-i", &place.user]);
-    }
+    let mut command = ours(&place, &[("-r", "root"), ("-y", "root/state")]);
+    command.arg("--exec");
     let said = refusal(command);
     assert!(said.contains("-y") && said.contains("inside"), "{said}");
+}
+
+#[test]
+fn a_taken_port_is_refused_by_name() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let mut command = ours(&place, &[("-r", "root"), ("-y", "transient")]);
+    command.args(["-p", &port]);
+    let said = refusal(command);
+    assert!(said.contains(&port), "{said}");
 }
 
 #[test]
 fn two_servers_with_one_transient_directory_are_refused() {
     let place = Place::new();
     let server = place.serve(&[]);
-    let mut second = Server::command(&place);
-    second.args(["-p", "0"]);
-    let said = refusal(second);
+    let said = refusal(Server::command(&place));
     assert!(said.contains("in use"), "{said}");
     // The first one is none the worse for it.
     server.owner().expect("whoami 4\n", "4\nunix");

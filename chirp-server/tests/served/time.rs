@@ -23,6 +23,22 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn the_idle_time_stands_still_while_a_program_is_streamed_or_waited_for() {
+    let place = Place::new();
+    let server = place.serve(&["-t", "1", "--exec"]);
+    let request = r#"{"cmd":"sh","args":["-c","sleep 2.5; echo late"]}"#;
+    let mut streaming = server.owner();
+    let mut waiting = server.owner();
+    streaming.send(format!("exec {}\n{request}", request.len()));
+    let id = streaming.line();
+    waiting.send(format!("exec_wait {id} 30\nwhoami 4\n"));
+    assert_eq!(streaming.line(), "at 0 0 0 1");
+    assert!(waiting.counted().is_ok());
+    waiting.read_exactly("4\nunix");
+    streaming.read_exactly("out 5\nlate\n");
+}
+
+#[test]
 fn a_dribbled_line_does_not_extend_the_idle_time() {
     let place = Place::new();
     let server = place.serve(&["-t", "1"]);
@@ -49,6 +65,8 @@ fn a_stalled_upload_ends_and_a_slow_one_goes_on() {
     slow.send("putfile /slow 420 40000\n").read_exactly("0\n");
     for _ in 0..40 {
         slow.send([b'x'; 1000]);
+        // Less than 1 KiB a second is as good as nothing.
+        stalled.try_send("x");
         std::thread::sleep(Duration::from_millis(50));
     }
     slow.expect("", "40000\n");

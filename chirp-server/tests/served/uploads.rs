@@ -14,11 +14,10 @@ fn half_an_upload(place: &Place, peer: &mut Peer, path: &str, length: usize) {
         .read_exactly("0\n");
     peer.send(vec![b'n'; length / 2]);
     eventually("the first half is in the temporary file", || {
-        let written = place
+        place
             .debris()
             .iter()
-            .any(|path| fs::metadata(path).is_ok_and(|meta| meta.len() == length as u64 / 2));
-        written
+            .any(|path| fs::metadata(path).is_ok_and(|meta| meta.len() == length as u64 / 2))
     });
 }
 
@@ -79,6 +78,61 @@ fn a_server_killed_in_the_middle_cleans_up_at_its_next_start() {
         "",
         "the journal is empty"
     );
+}
+
+#[test]
+fn a_damaged_journal_stops_no_start_and_removes_nothing_else() {
+    let place = Place::new();
+    let outside = place.base("outside");
+    fs::create_dir(&outside).unwrap();
+    for name in [".__put.x", "f"] {
+        fs::write(outside.join(name), "outside").unwrap();
+    }
+    place.give(&outside);
+    place.write("f", "kept");
+    place.write(".__put.left", "debris");
+    place.link("../outside", "link");
+    let hex = |path: &str| {
+        path.bytes()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let mut journal = String::from("nonsense\n\n-99\n+x y z\n+1\n+2 zz .__put.x\n");
+    for (path, name) in [
+        ("../outside", ".__put.x"),
+        (outside.to_str().unwrap(), ".__put.x"),
+        ("link", ".__put.x"),
+        ("", "f"),
+        ("", "../outside/.__put.x"),
+        ("", ".__put./../../outside/f"),
+        ("", ".__put.left"),
+    ] {
+        journal.push_str(&format!("+{} {} {name}\n", journal.len(), hex(path)));
+    }
+    journal.push_str("+9999 66");
+    let path = place.base("transient").join("unfinished.journal");
+    fs::write(&path, journal).unwrap();
+    place.give(&path);
+    let server = place.serve(&[]);
+    assert_eq!(server.owner().getfile("/f"), Ok(b"kept".to_vec()));
+    for name in [".__put.x", "f"] {
+        assert!(outside.join(name).exists(), "{name}");
+    }
+    assert_eq!(place.debris(), NONE);
+}
+
+#[test]
+fn an_upload_through_a_link_replaces_what_the_link_leads_to() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let mut owner = server.owner();
+    owner.putfile("/f", "old");
+    owner.expect("symlink f /l\nsymlink new /dangling\n", "0\n0\n");
+    assert_eq!(owner.putfile("/l", "new content"), 11);
+    assert_eq!(owner.putfile("/dangling", "made"), 4);
+    assert_eq!(owner.getfile("/f"), Ok(b"new content".to_vec()));
+    assert_eq!(owner.getfile("/new"), Ok(b"made".to_vec()));
+    owner.expect("readlink /l 9\nreadlink /dangling 9\n", "1\nf3\nnew");
 }
 
 #[test]

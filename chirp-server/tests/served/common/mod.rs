@@ -1,13 +1,5 @@
 //! The language of these tests: a [`Place`] with a tree, the [`Server`] that serves it, and the
 //! [`Peer`]s that send lines and expect bytes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test that fails this way has failed as it should, and shows the server's log"
-)]
 
 mod peer;
 mod place;

@@ -1,7 +1,6 @@
 //! A server process.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal};
@@ -10,10 +9,9 @@ use super::{Peer, Place, eventually, is_root};
 
 /// A running server, killed by its process id when the test is over.
 pub(crate) struct Server<'a> {
-    pub(crate) place: &'a Place,
+    place: &'a Place,
     pub(crate) port: u16,
     child: Child,
-    log: PathBuf,
 }
 
 impl<'a> Server<'a> {
@@ -46,19 +44,18 @@ impl<'a> Server<'a> {
     /// Runs a command that becomes a server of the place and waits until it listens.
     #[track_caller]
     pub(crate) fn spawn(place: &'a Place, mut command: Command) -> Self {
-        let (port_file, log) = (place.base("port"), place.base("log"));
+        let port_file = place.base("port");
         let _ = fs::remove_file(&port_file);
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
+            .stderr(File::create(place.base("log")).unwrap())
             .spawn()
             .unwrap();
         let mut server = Self {
             place,
             port: 0,
             child,
-            log,
         };
         eventually("the server listens", || {
             let ended = server.child.try_wait().unwrap();
@@ -72,7 +69,7 @@ impl<'a> Server<'a> {
 
     /// Returns what the server has logged.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.place.base("log")).unwrap()).into_owned()
     }
 
     /// A peer that has not logged in.
