@@ -85,6 +85,10 @@ fn a_session_by_hand() {
     );
     assert_eq!(std::fs::read(local.join("back")).unwrap(), b"hello\n");
     assert_eq!(succeed(&server, &["get", "/a/g", "-"]), "hello\n");
+    succeed(&server, &["get", "/a/.", local.to_str().unwrap()]);
+    assert_eq!(std::fs::read(local.join("g")).unwrap(), b"hello\n");
+    succeed(&server, &["get", "/a", local.to_str().unwrap()]);
+    assert_eq!(std::fs::read(local.join("a/g")).unwrap(), b"hello\n");
     succeed(&server, &["setacl", "/a", "unix:bob", "read"]);
     assert!(succeed(&server, &["getacl", "/a"]).ends_with("unix:bob rl\n"));
     succeed(&server, &["rm", "/a"]);

@@ -54,7 +54,8 @@ impl Default for TransferOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
     /// As `cp -r` has it: in a target that is an existing directory, the source's name is made;
-    /// any other target is the new name itself. A source that ends in `/.` means its content.
+    /// any other target is the new name itself. A local source that ends in `/.` means its content;
+    /// a [`crate::VirtualPath`] cannot say that, so take [`Placement::Exact`] for it.
     #[default]
     Cp,
     /// The target is the new name, or the directory that the source's content joins.

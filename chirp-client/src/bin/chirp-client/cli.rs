@@ -45,17 +45,21 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// A path on the server, any bytes but NUL.
+/// A path on the server, any bytes but NUL, and whether it was written as the content of a
+/// directory (`x/.`), which the normalised path does not show.
 #[derive(Clone, Debug)]
-pub(crate) struct RemotePath(pub(crate) VirtualPath);
+pub(crate) struct RemotePath(pub(crate) VirtualPath, pub(crate) bool);
 
 impl RemotePath {
     /// Returns a parser for clap that takes what is not UTF-8, too.
     pub(crate) fn parser() -> impl clap::builder::TypedValueParser<Value = Self> {
         use clap::builder::TypedValueParser;
         clap::builder::OsStringValueParser::new().try_map(|text: OsString| {
-            VirtualPath::from_decoded(text.as_bytes())
-                .map(Self)
+            let bytes = text.as_bytes();
+            let content =
+                matches!(bytes, b"." | b"..") || bytes.ends_with(b"/.") || bytes.ends_with(b"/..");
+            VirtualPath::from_decoded(bytes)
+                .map(|path| Self(path, content))
                 .map_err(|code| code.text())
         })
     }

@@ -20,7 +20,7 @@ pub(crate) struct Cat {
 impl Cat {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
         let mut complete = true;
-        for RemotePath(path) in &self.files {
+        for RemotePath(path, _) in &self.files {
             match to_stdout(client, path).await {
                 Err(Failure::Client { error, .. }) if error.code().is_some() => {
                     output::report_error(&error, Some(client.subject().as_str()));

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use chirp_client::Client;
-use chirp_client::transfer::{self, TransferOptions};
+use chirp_client::transfer::{self, Placement, TransferOptions};
 use clap::Args;
 
 use super::{Failure, cat};
@@ -38,7 +38,12 @@ impl Get {
             return cat::to_stdout(client, &self.remote.0).await;
         }
         let progress = Progress::start();
+        let placement = match self.remote.1 {
+            true => Placement::Exact,
+            false => Placement::Cp,
+        };
         let options = TransferOptions {
+            placement,
             progress: progress.callback(),
             ..TransferOptions::default()
         };

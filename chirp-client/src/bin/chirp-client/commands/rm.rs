@@ -21,7 +21,7 @@ pub(crate) struct Rm {
 impl Rm {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
         let mut complete = true;
-        for RemotePath(path) in &self.paths {
+        for RemotePath(path, _) in &self.paths {
             match client.rmall(path).await {
                 Err(error) if error.code().is_some() => {
                     output::report_error(&error, Some(client.subject().as_str()));

@@ -19,7 +19,7 @@ pub(crate) struct Sha256 {
 
 impl Sha256 {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
-        for RemotePath(path) in &self.paths {
+        for RemotePath(path, _) in &self.paths {
             let digest = match client.sha256(path).await {
                 // The reference says of an unknown verb what ours says of a bad path.
                 Err(Error::Refused {
