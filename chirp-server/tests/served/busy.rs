@@ -65,6 +65,22 @@ fn clients_that_pipeline_without_end_leave_room_for_others() {
 }
 
 #[test]
+fn clients_that_pipeline_without_end_do_not_hold_up_the_server_s_end() {
+    static RECEIVED: AtomicU64 = AtomicU64::new(0);
+    let place = Place::new();
+    let mut server = place.serve(&["--drain", "1"]);
+    let busy: Vec<Peer> = (0..6).map(|_| server.owner()).collect();
+    for peer in &busy {
+        flood(peer, "whoami 4\n", &RECEIVED);
+    }
+    eventually("they are busy", || {
+        RECEIVED.load(Ordering::Relaxed) > 100_000
+    });
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn clients_that_read_a_byte_here_and_there_leave_room_for_others() {
     others_are_served("sread 0 16777216 1 65536 0\n");
 }

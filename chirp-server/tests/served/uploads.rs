@@ -81,6 +81,49 @@ fn a_server_killed_in_the_middle_cleans_up_at_its_next_start() {
 }
 
 #[test]
+fn a_server_killed_at_any_moment_of_many_uploads_leaves_whole_files_only() {
+    let place = Place::new();
+    let version = |number: u8| vec![number; 40_000 + usize::from(number)];
+    place.write("f", version(0));
+    for round in 1..=10u64 {
+        let mut server = place.serve(&[]);
+        let mut peers: Vec<Peer> = (0..3).map(|_| server.owner()).collect();
+        std::thread::scope(|scope| {
+            for (number, peer) in (1..).zip(&mut peers) {
+                let content = version(number);
+                let request = [
+                    format!("putfile /f 420 {}\n", content.len()).as_bytes(),
+                    content.as_slice(),
+                    format!("mkdir /d{number} 448\nrmdir /d{number}\n").as_bytes(),
+                    format!("setacl / unix:c{number} rl\n").as_bytes(),
+                ]
+                .concat();
+                scope.spawn(move || while peer.try_send(&request) {});
+            }
+            // Another moment in every round.
+            std::thread::sleep(std::time::Duration::from_millis(20 + round * 7));
+            server.signal(Signal::KILL);
+            server.wait();
+        });
+        drop(server);
+        let server = place.serve(&[]);
+        assert_eq!(place.debris(), NONE, "round {round}");
+        let mut owner = server.owner();
+        let content = owner.getfile("/f").unwrap();
+        let number = content.first().copied().unwrap_or(u8::MAX);
+        assert!(
+            content == version(number),
+            "round {round}: {}",
+            content.len()
+        );
+        assert!(
+            owner.answer("getacl /\n").starts_with(b"0\nunix:"),
+            "round {round}"
+        );
+    }
+}
+
+#[test]
 fn a_damaged_journal_stops_no_start_and_removes_nothing_else() {
     let place = Place::new();
     let outside = place.base("outside");
