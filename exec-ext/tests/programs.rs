@@ -94,6 +94,9 @@ async fn a_program_that_ignores_its_input_does_not_stop_the_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_starts_in_a_clean_state() {
     let world = World::new();
+    // One that only the runner's own care keeps from the program: it is not marked close-on-exec.
+    let (flags, mode) = (rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
+    let _leak = rustix::fs::open("/dev/null", flags, mode).unwrap();
     let mut request = sh(
         "umask; pwd; env | sort; ls -l /proc/self/fd | grep -c -- '->'; \
          grep -E '^(NoNewPrivs|SigBlk|SigIgn):' /proc/self/status; \

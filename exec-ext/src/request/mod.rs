@@ -24,7 +24,7 @@ pub struct ExecRequest {
     /// The program: an absolute path in the guest, a bare name to be found through `PATH`, or
     /// `./name` relative to [`path`](Self::path).
     pub cmd: OsString,
-    /// The arguments after argv[0].
+    /// The arguments behind the program's own name.
     pub args: Vec<OsString>,
     /// Variables added to the clean environment. Names hold neither `=` nor NUL.
     pub env: BTreeMap<String, OsString>,
