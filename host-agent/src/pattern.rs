@@ -178,10 +178,23 @@ impl Item {
     }
 }
 
-/// Compiles one glob. A `/` is a letter like any other, `{` too; a backslash takes the next one's meaning.
+/// Compiles one glob. A `/` is a letter like any other, braces too; a backslash takes the next one's meaning.
 fn compile(glob: &str) -> Result<GlobMatcher, String> {
     // globset has alternatives in braces, the language here has not.
-    let escaped = glob.replace('{', "[{]").replace('}', "[}]");
+    let mut escaped = String::with_capacity(glob.len());
+    let (mut in_class, mut after_backslash) = (false, false);
+    for c in glob.chars() {
+        if matches!(c, '{' | '}') && !in_class && !after_backslash {
+            escaped.push('\\');
+        }
+        match c {
+            '[' if !after_backslash => in_class = true,
+            ']' => in_class = false,
+            _ => {}
+        }
+        after_backslash = c == '\\' && !after_backslash && !in_class;
+        escaped.push(c);
+    }
     GlobBuilder::new(&escaped)
         .literal_separator(false)
         .backslash_escape(true)
@@ -243,6 +256,10 @@ mod tests {
             ("name:192.168.56.*", &[]),
             ("ip:worker-1", &[]),
             ("{worker-1,old}", &[]),
+            ("work{e}r-1", &[]),
+            ("work[{e]r-1", &["worker-1"]),
+            ("work\\er-1", &["worker-1"]),
+            ("worker\\*", &[]),
         ] {
             assert_eq!(taken(pattern), want, "{pattern}");
         }

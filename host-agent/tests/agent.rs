@@ -170,7 +170,7 @@ fn two_guests_are_listed_as_table_and_json() {
 
 #[test]
 fn a_killed_guest_is_seen_at_once_and_a_stopped_one_says_good_bye() {
-    let agent = Agent::start_with("vm_gc_grace = 60\n");
+    let agent = Agent::start();
     let killed = Guest::start(&agent, "killed");
     let stopped = Guest::start(&agent, "stopped");
     let mut watch = Process(
@@ -186,7 +186,7 @@ fn a_killed_guest_is_seen_at_once_and_a_stopped_one_says_good_bye() {
     });
 
     killed.process.signal(Signal::KILL);
-    // Long before the grace of a minute is over: the broker saw the connection break, a probe did the rest.
+    // Long before the harness's grace of a minute is over: the broker saw the connection break, a probe did the rest.
     let late: Value =
         serde_json::from_str(&lines.find("late", |line| line.contains("\"to\":\"late\""))).unwrap();
     assert_eq!(late["guest"]["name"], "killed");
@@ -216,7 +216,7 @@ fn a_killed_guest_is_seen_at_once_and_a_stopped_one_says_good_bye() {
 
 #[test]
 fn a_frozen_guest_is_late_then_gone_and_comes_back() {
-    let agent = Agent::start();
+    let agent = Agent::start_with("vm_gc_grace = 1\n");
     let guest = Guest::start(&agent, "sleepy");
     guest.process.signal(Signal::STOP);
     let late = agent.wait_state("sleepy", "late");
@@ -236,7 +236,7 @@ fn a_guest_outlives_its_agent() {
     let mut agent = Agent::start();
     // The agent gets a new port with each start here, so the guest's broker must be named for both.
     let port = agent.broker.rsplit_once(':').unwrap().1.to_owned();
-    let settings = format!("[EmbeddedBroker]\nlisten_port = {port}\n[Host]\nvm_gc_grace = 1\n");
+    let settings = format!("[EmbeddedBroker]\nlisten_port = {port}\n[Host]\nvm_gc_grace = 60\n");
     let guest = Guest::start(&agent, "loyal");
     std::fs::write(agent.directory.path().join("agent.ini"), settings).unwrap();
     agent.process.signal(Signal::KILL);
@@ -247,6 +247,51 @@ fn a_guest_outlives_its_agent() {
         .run(&["exec", "--to", "loyal", "--", "true"])
         .expect(0);
     drop(guest);
+}
+
+/// One agent's broker serves another agent too; when it goes, that one looks for its guests by itself.
+#[test]
+fn without_the_broker_guests_are_probed() {
+    let mut broker = Agent::start();
+    let port = broker.broker.rsplit_once(':').unwrap().1.to_owned();
+    let mut agent = Agent::start_from(&format!(
+        "[EmbeddedBroker]\nenabled = no\n[Broker]\nhost = 127.0.0.1\nport = {port}\n[Host]\nvm_gc_grace = 2\n"
+    ));
+    agent.broker.clone_from(&broker.broker);
+    let stays = Guest::start(&agent, "stays");
+    let goes = Guest::start(&agent, "goes");
+    let since = agent.guest("stays").unwrap()["since"].clone();
+    broker.process.signal(Signal::KILL);
+    broker.process.code();
+    wait_for("the loss of the broker", || {
+        agent
+            .get("/agent")
+            .filter(|agent| agent["broker_up"] == false)
+    });
+    goes.process.signal(Signal::KILL);
+    wait_for("the dead guest to be gone", || {
+        agent.guest("goes").is_none().then_some(())
+    });
+    // All that time the other was probed, not missed.
+    let other = agent.guest("stays").unwrap();
+    assert_eq!(
+        (&other["state"], &other["since"]),
+        (&"ready".into(), &since)
+    );
+
+    let settings = format!("[EmbeddedBroker]\nlisten_port = {port}\n");
+    std::fs::write(broker.directory.path().join("agent.ini"), settings).unwrap();
+    broker.restart();
+    wait_for("the broker's return", || {
+        agent
+            .get("/agent")
+            .filter(|agent| agent["broker_up"] == true)
+    });
+    agent.wait_state("stays", "ready");
+    for event in ["broker.down", "broker.up"] {
+        assert!(agent.log().contains(event), "{}", agent.log());
+    }
+    drop(stays);
 }
 
 #[test]

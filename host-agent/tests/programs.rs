@@ -275,7 +275,7 @@ fn an_interrupted_command_ends_its_programs() {
     let agent = Agent::start();
     let _guest = Guest::start(&agent, "one");
     let mut command = endless(&agent, "marker-of-interrupted");
-    assert_eq!(in_guest("marker-of-interrupted"), 1);
+    assert_ne!(in_guest("marker-of-interrupted"), 0);
     command.signal(Signal::INT);
     command.code();
     wait_for("the end of the program", || {

@@ -37,7 +37,7 @@ const SETTINGS: &str = "\
 listen_addr = 127.0.0.1
 listen_port = 0
 [Host]
-vm_gc_grace = 2
+vm_gc_grace = 5
 ";
 
 /// The agent, as a process of its own.

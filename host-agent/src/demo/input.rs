@@ -88,6 +88,7 @@ pub(super) fn choose(directory: Option<&Path>, shards: usize) -> anyhow::Result<
 fn cargo_sources() -> anyhow::Result<Input> {
     let remedy = "name a directory of text files with --input DIR";
     let cargo = std::env::var_os("CARGO_HOME")
+        .filter(|home| !home.is_empty())
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
         .with_context(|| {

@@ -90,13 +90,13 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 ExitCode::FAILURE
             })
         }
-        Ok(Err(error)) => {
-            workspace.keep(all_or(Keep::Logs));
-            Err(error.context(format!(
-                "the demo failed (logs in {}/logs)",
-                workspace.path().display()
-            )))
-        }
+        Ok(Err(error)) => match workspace.logs() {
+            Some(logs) => {
+                workspace.keep(all_or(Keep::Logs));
+                Err(error.context(format!("the demo failed (logs in {})", logs.display())))
+            }
+            None => Err(error),
+        },
         Err(signal) => {
             workspace.keep(all_or(Keep::Nothing));
             output::note("demo: interrupted; everything that it started is ended");

@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use beacon::MacId;
 use beacon::registry::GuestState;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -76,6 +77,7 @@ pub(super) struct Done {
 #[derive(Debug, Default)]
 struct Killer {
     armed: AtomicBool,
+    victim: OnceLock<MacId>,
 }
 
 impl Killer {
@@ -84,6 +86,8 @@ impl Killer {
         if !self.armed.swap(false, Ordering::SeqCst) {
             return;
         }
+        // Armed once only, so there is no other.
+        let _ = self.victim.set(guest.id);
         match guest.kill() {
             Ok(()) => output::note(&format!(
                 "demo: KILLED {} (process {}) with SIGKILL while it counts shard {}",
@@ -293,7 +297,7 @@ impl Schedule {
             }
             Err(error) => {
                 tally.lost += 1;
-                tally.killed = guest.is_dead();
+                tally.killed = self.killer.victim.get() == Some(&guest.id);
                 output::note(&format!(
                     "demo: shard {} on {} failed: {error:#}",
                     shard.number + 1,
@@ -339,6 +343,11 @@ impl Schedule {
             "demo: the agent says of {}: {from}{to}: {why}",
             record.name
         ));
+        if to == GuestState::Ready {
+            // It was only late: what it failed at meanwhile is tried again.
+            self.end_doubt_of(place);
+            return;
+        }
         if matches!(to, GuestState::Gone | GuestState::Left) {
             if let Some(tally) = self.tallies.get_mut(place) {
                 tally.gone = Some(why);
@@ -351,19 +360,25 @@ impl Schedule {
         }
     }
 
+    fn end_doubt_of(&mut self, place: usize) {
+        while let Some(at) = self.in_doubt.iter().position(|&(of, ..)| of == place) {
+            let (_, shard, number, _) = self.in_doubt.swap_remove(at);
+            self.queue.push_front((shard, number + 1));
+            self.idle.push_back(place);
+        }
+    }
+
     /// Tries shards again whose guest failed and is there all the same.
     fn end_doubt(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
-        while let Some(at) = self.in_doubt.iter().position(|&(.., until)| until <= now) {
-            let (place, shard, number, _) = self.in_doubt.swap_remove(at);
+        while let Some(&(place, ..)) = self.in_doubt.iter().find(|&&(.., until)| until <= now) {
             if self.guests.get(place).is_some_and(|guest| guest.is_dead()) {
                 bail!(
-                    "the agent does not see the killed guest go within {} s",
+                    "the agent does not see a dead guest go within {} s",
                     SEEN_WITHIN.as_secs()
                 );
             }
-            self.queue.push_front((shard, number + 1));
-            self.idle.push_back(place);
+            self.end_doubt_of(place);
         }
         Ok(())
     }

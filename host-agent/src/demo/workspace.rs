@@ -73,6 +73,13 @@ impl Workspace {
         self.base.join("logs").join(process).with_extension("log")
     }
 
+    /// Returns the directory of the logs, if there are any.
+    pub(super) fn logs(&self) -> Option<PathBuf> {
+        let logs = self.base.join("logs");
+        let any = fs::read_dir(&logs).is_ok_and(|mut entries| entries.next().is_some());
+        any.then_some(logs)
+    }
+
     /// Decides what stays.
     pub(super) fn keep(&mut self, keep: Keep) {
         self.keep = keep;

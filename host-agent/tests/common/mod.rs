@@ -99,15 +99,21 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts an agent whose guests are missed within seconds.
+    /// Starts an agent that no busy machine makes miss a guest.
     pub(crate) fn start() -> Self {
-        Self::start_with("vm_gc_grace = 1\n")
+        Self::start_with("vm_gc_grace = 60\n")
     }
 
     /// Starts an agent with these lines in its `[Host]` section.
     pub(crate) fn start_with(host: &str) -> Self {
+        Self::start_from(&format!(
+            "[EmbeddedBroker]\nlisten_port = 0\n[Host]\n{host}"
+        ))
+    }
+
+    /// Starts an agent with this settings file.
+    pub(crate) fn start_from(settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let settings = format!("[EmbeddedBroker]\nlisten_port = 0\n[Host]\n{host}");
         std::fs::write(directory.path().join("agent.ini"), settings).unwrap();
         let process = Self::spawn(directory.path());
         let mut agent = Self {
@@ -148,9 +154,10 @@ impl Agent {
             self.get("/agent")
                 .filter(|answer| answer["broker_up"] == true)
         });
+        // An agent without a broker of its own has none to tell.
         answer["broker_addresses"][0]
             .as_str()
-            .unwrap()
+            .unwrap_or_default()
             .clone_into(&mut self.broker);
     }
 
@@ -296,6 +303,18 @@ impl Guest {
 
     pub(crate) fn root(&self) -> PathBuf {
         self.directory.path().join("root")
+    }
+}
+
+impl Drop for Guest {
+    /// Lets the guest end its programs; one that does not stop is killed.
+    fn drop(&mut self) {
+        let process = rustix::process::Pid::from_child(&self.process.0);
+        let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while matches!(self.process.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
