@@ -185,6 +185,11 @@ impl Sink for Collect {
     }
 }
 
+/// Returns the bytes to make room for when `rest` are to come.
+fn room(rest: u64) -> usize {
+    usize::try_from(rest).unwrap_or(CHUNK).min(CHUNK)
+}
+
 /// Receives a body of `length` bytes: first what stands in `buffered`, then from the connection.
 /// All of it is read even if the sink fails, so that the next request is found.
 ///
@@ -215,16 +220,14 @@ pub async fn receive(
     let at_hand = usize::try_from(rest)
         .unwrap_or(usize::MAX)
         .min(buffered.len());
-    if at_hand > 0 {
-        hand_over(&buffered.split_to(at_hand));
-        rest -= at_hand as u64;
+    let mut chunk = buffered.split_to(at_hand);
+    rest -= at_hand as u64;
+    // Files are written in whole chunks: writes that begin and end inside a page cost more.
+    if rest > 0 {
+        chunk.reserve(room(rest + at_hand as u64).saturating_sub(at_hand));
     }
-    if rest == 0 {
-        return Ok(outcome);
-    }
-    let mut chunk = BytesMut::with_capacity(usize::try_from(rest).unwrap_or(CHUNK).min(CHUNK));
     while rest > 0 {
-        let room = usize::try_from(rest).unwrap_or(CHUNK).min(CHUNK);
+        let room = room(rest).min(CHUNK.saturating_sub(chunk.len()));
         match stream.try_read_buf(&mut (&mut chunk).limit(room)) {
             Ok(0) => {
                 return Err(io::Error::new(
@@ -235,8 +238,10 @@ pub async fn receive(
             Ok(count) => {
                 progress.note(count);
                 rest -= count as u64;
-                hand_over(&chunk);
-                chunk.clear();
+                if chunk.len() >= CHUNK {
+                    hand_over(&chunk);
+                    chunk.clear();
+                }
                 tokio::task::coop::consume_budget().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -244,6 +249,9 @@ pub async fn receive(
             }
             Err(error) => return Err(error),
         }
+    }
+    if !chunk.is_empty() {
+        hand_over(&chunk);
     }
     Ok(outcome)
 }
