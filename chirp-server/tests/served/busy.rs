@@ -14,7 +14,7 @@ use crate::common::{Peer, Place, eventually};
 fn flood(peer: &Peer, request: &str, received: &'static AtomicU64) -> std::net::TcpStream {
     let socket = peer.socket().try_clone().unwrap();
     let (mut writer, mut reader) = (socket.try_clone().unwrap(), socket.try_clone().unwrap());
-    let requests = request.repeat(10_000);
+    let requests = request.repeat(1 + 500_000 / request.len());
     std::thread::spawn(move || while writer.write_all(requests.as_bytes()).is_ok() {});
     std::thread::spawn(move || {
         let mut chunk = vec![0; 1 << 16];
@@ -36,7 +36,7 @@ fn others_are_served(request: &str) {
     let busy: Vec<Peer> = (0..6)
         .map(|_| {
             let mut peer = server.owner();
-            peer.answer("open /sparse r 0\n");
+            peer.answer("open /sparse r 0\nopen /written wc 420\n");
             peer
         })
         .collect();
@@ -45,7 +45,8 @@ fn others_are_served(request: &str) {
         .map(|peer| flood(peer, request, &RECEIVED))
         .collect();
     eventually("they are busy", || {
-        RECEIVED.load(Ordering::Relaxed) > 100_000
+        let written = std::fs::metadata(place.host("written")).unwrap();
+        RECEIVED.load(Ordering::Relaxed) > 50 || written.len() > 0
     });
     let begun = Instant::now();
     let mut owner = server.owner();
@@ -83,6 +84,11 @@ fn clients_that_pipeline_without_end_do_not_hold_up_the_server_s_end() {
 #[test]
 fn clients_that_read_a_byte_here_and_there_leave_room_for_others() {
     others_are_served("sread 0 16777216 1 65536 0\n");
+}
+
+#[test]
+fn clients_that_write_a_byte_here_and_there_leave_room_for_others() {
+    others_are_served(&format!("swrite 1 262144 1 2 0\n{}", "x".repeat(262_144)));
 }
 
 #[test]

@@ -123,7 +123,9 @@ fn overlong_lines_are_too_big_and_the_next_line_is_a_request_again() {
     owner.expect(line(1024), "-5\n");
     owner.expect(line(1024).replace('\n', "\r\n"), "-5\n");
     owner.expect(line(5_000_000), "-5\n");
-    // Nothing of it is taken for a request, not even behind what a buffer holds.
+    // Nothing of it is taken for a request, wherever the server's reads happen to end.
+    let many: String = (1024..30_000).step_by(499).map(line).collect();
+    owner.expect(&many, "-5\n".repeat(many.lines().count()));
     owner.expect(format!("{} mkdir /evil 448\n", "x".repeat(200_000)), "-5\n");
     owner.expect(format!("stat /{}\n", "n".repeat(4096)), "-5\n");
     owner.expect(format!("stat /{}\n", "n".repeat(256)), "-24\n");
@@ -517,6 +519,27 @@ fn connections_that_vanish_leave_nothing_behind() {
         open() == before && place.debris().is_empty()
     });
     assert_eq!(owner.list("/"), [b"f"]);
+}
+
+#[test]
+fn answers_are_sent_before_the_server_waits_for_a_body() {
+    let place = Place::new();
+    let server = place.serve(&["--exec"]);
+    let mut owner = server.owner();
+    owner.answer("open /f rwc 420\n");
+    for (request, body, verdict) in [
+        ("pwrite 0 5 0", "hello", "5\n"),
+        ("swrite 0 4 2 2 0", "abcd", "4\n"),
+        ("pwrite 7 5 0", "hello", "-12\n"),
+        ("pwrite 0 5 -1", "hello", "-8\n"),
+        ("putfile /g 420 5", "hello", "0\n5\n"),
+        ("exec 2", "{}", "-8 "),
+    ] {
+        owner
+            .send(format!("whoami 4\n{request}\n"))
+            .read_exactly("4\nunix");
+        owner.send(body).read_exactly(verdict);
+    }
 }
 
 #[test]
