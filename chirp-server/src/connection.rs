@@ -16,7 +16,7 @@ use chirp_proto::parse::{Decoder, Step};
 use chirp_proto::{Code, Request, encode};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::auth::{self, AuthError};
 use crate::dispatch::dispatch;
@@ -98,12 +98,14 @@ struct Connection {
     idle_timer: Pin<Box<Sleep>>,
     idle_since: Instant,
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
-    draining: tokio_util::sync::CancellationToken,
+    draining: CancellationToken,
 }
 
 impl Connection {
     async fn requests(&mut self) -> io::Result<()> {
         loop {
+            // A client that never pauses would otherwise keep this thread to itself.
+            tokio::task::coop::consume_budget().await;
             match self.decoder.step(&self.input) {
                 Step::More => {
                     self.flush().await?;
@@ -119,7 +121,6 @@ impl Connection {
                     if line_ended {
                         self.idle_since = Instant::now();
                     }
-                    tokio::task::coop::consume_budget().await;
                     continue;
                 }
                 Step::Malformed { code, used, body } => {
@@ -187,12 +188,15 @@ impl Connection {
                     encode::number(0, out);
                     while listing.fill(&mut self.output)? {
                         self.flush().await?;
+                        tokio::task::yield_now().await;
                     }
                 }
                 Outcome::Gather(mut gather) => {
                     encode::number(gather.total(), out);
                     while gather.fill(&mut self.output)? {
                         self.flush().await?;
+                        // Scattered pieces cost a system call each; others come first.
+                        tokio::task::yield_now().await;
                     }
                 }
                 Outcome::SendFile {
@@ -216,10 +220,16 @@ impl Connection {
                     let verdict = self.receive(length, sink).await?;
                     self.verdict(verdict);
                 }
-                Outcome::Blocking(work) => {
+                Outcome::Blocking { work, heavy } => {
                     // What was answered before does not wait for what takes long.
                     self.flush().await?;
-                    outcome = tokio::task::spawn_blocking(work).await?;
+                    let _permit = match heavy {
+                        true => self.server.heavy.acquire().await.ok(),
+                        false => None,
+                    };
+                    let token = CancellationToken::new();
+                    let _cancel = token.clone().drop_guard();
+                    outcome = tokio::task::spawn_blocking(move || work(&token)).await?;
                     continue;
                 }
             }
@@ -239,6 +249,7 @@ impl Connection {
         length: u64,
         mut sink: Box<dyn Receiver>,
     ) -> io::Result<Result<u64, Code>> {
+        self.flush_before(length).await?;
         let mut progress = self.progress();
         let taken = transfer::receive(
             &self.stream,
@@ -255,6 +266,7 @@ impl Connection {
         if length == 0 {
             return Ok(());
         }
+        self.flush_before(length).await?;
         let mut progress = self.progress();
         let _ = transfer::receive(
             &self.stream,
@@ -269,6 +281,14 @@ impl Connection {
 
     fn progress(&self) -> Progress {
         Progress::new(self.server.stalled)
+    }
+
+    /// Sends what was answered before the client is waited for: it may wait for that.
+    async fn flush_before(&mut self, body: u64) -> io::Result<()> {
+        if (self.input.len() as u64) < body {
+            self.flush().await?;
+        }
+        Ok(())
     }
 
     async fn flush(&mut self) -> io::Result<()> {

@@ -3,6 +3,8 @@
 use std::fs::File;
 
 use chirp_proto::{Code, Stat, StatFs};
+use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
 
 use crate::transfer::Sink;
 use crate::vfs::Listing;
@@ -52,10 +54,35 @@ pub enum Outcome {
         /// Where it goes.
         sink: Box<dyn Receiver>,
     },
-    /// Work that may take long (`rmall`, digests of large files, `fsync`): to be run where it holds
-    /// up no other connection.
-    Blocking(Box<dyn FnOnce() -> Self + Send>),
+    /// Work that may take long: to be run where it holds up no other connection.
+    Blocking {
+        /// What to do. The token tells it that nobody waits for it any more.
+        work: Work,
+        /// Whether it keeps a processor or a disk busy for as long as it takes (`rmall`, digests of
+        /// large files): of those only some run at once, so that there is always a thread for the
+        /// others (`fsync`).
+        heavy: bool,
+    },
 }
+
+impl Outcome {
+    /// Makes a [`Outcome::Blocking`] of work that the system may refuse.
+    pub fn blocking(
+        heavy: bool,
+        work: impl FnOnce(&CancellationToken) -> Result<Self, Errno> + Send + 'static,
+    ) -> Self {
+        let work = move |token: &CancellationToken| {
+            work(token).unwrap_or_else(|errno| Self::Failed(Code::from_errno(errno.raw_os_error())))
+        };
+        Self::Blocking {
+            work: Box::new(work),
+            heavy,
+        }
+    }
+}
+
+/// Long work, and what it comes to.
+pub type Work = Box<dyn FnOnce(&CancellationToken) -> Outcome + Send>;
 
 /// Takes a body and says at its end what it came to. Dropped before [`Receiver::finish`], it
 /// leaves everything as it was, as far as the verb promises that.
@@ -66,6 +93,12 @@ pub trait Receiver: Send {
     ///
     /// What the client is told; the rest of the body is then read and dropped.
     fn take(&mut self, bytes: &[u8]) -> Result<(), Code>;
+
+    /// Returns how many bytes to hand over at once at most: fewer where each costs much time, so
+    /// that other connections get their turn in between.
+    fn portion(&self) -> usize {
+        usize::MAX
+    }
 
     /// Ends the body.
     ///
@@ -78,5 +111,9 @@ pub trait Receiver: Send {
 impl Sink for Box<dyn Receiver> {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Code> {
         self.as_mut().take(bytes)
+    }
+
+    fn portion(&self) -> usize {
+        self.as_ref().portion()
     }
 }

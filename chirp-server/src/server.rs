@@ -9,6 +9,7 @@ use chirp_proto::Method;
 use chirp_proto::acl::Rights;
 use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::auth::AuthConfig;
@@ -19,6 +20,10 @@ use crate::listener::{self, Stop};
 use crate::privileges::{self, Account};
 use crate::transient::Transient;
 use crate::{announce, catalog, exec, logging};
+
+/// Digests of large files and removals of trees that run at once. Others wait; the runtime has many
+/// more threads for what blocks.
+const HEAVY_MAX: usize = 16;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct Server {
     pub idle: Duration,
     /// How long a transfer may fail to get on.
     pub stalled: Duration,
+    /// Permits for work that keeps a processor or a disk busy for long.
+    pub heavy: Semaphore,
     /// The answer to `features`.
     pub features: String,
     /// Programs, where they may be run.
@@ -49,11 +56,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     // What the server makes is nobody else's, as the reference has it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptor_limit();
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")?
-        .block_on(serve(args, account))
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(serve(args, account));
+    // A digest of a huge file would keep the process for as long as it takes, with nobody to tell.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Makes the paths of the command line independent of the working directory.
@@ -94,6 +104,7 @@ async fn serve(args: Args, account: Account) -> anyhow::Result<()> {
         auth: auth_config(&args)?,
         idle: args.idle,
         stalled: args.stalled,
+        heavy: Semaphore::new(HEAVY_MAX),
         features: identity
             .features(args.exec, exec::feature_limits(exec.as_ref()))
             .context("cannot write the features")?,

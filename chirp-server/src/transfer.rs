@@ -162,6 +162,26 @@ pub trait Sink {
     ///
     /// What the client is told. The rest of the body is then read and dropped.
     fn take(&mut self, bytes: &[u8]) -> Result<(), Code>;
+
+    /// Returns how many bytes to hand over at once at most.
+    fn portion(&self) -> usize {
+        usize::MAX
+    }
+}
+
+/// Hands bytes to a sink in the portions it wants, until it fails; other connections get their turn
+/// in between.
+async fn hand_over(sink: &mut impl Sink, outcome: &mut Result<(), Code>, bytes: &[u8]) {
+    let mut portions = bytes.chunks(sink.portion().max(1)).peekable();
+    while let Some(portion) = portions.next() {
+        if outcome.is_err() {
+            return;
+        }
+        *outcome = sink.take(portion);
+        if portions.peek().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// Drops a body whose request was refused.
@@ -212,11 +232,6 @@ pub async fn receive(
 ) -> io::Result<Result<(), Code>> {
     let mut outcome = Ok(());
     let mut rest = length;
-    let mut hand_over = |bytes: &[u8]| {
-        if outcome.is_ok() {
-            outcome = sink.take(bytes);
-        }
-    };
     let at_hand = usize::try_from(rest)
         .unwrap_or(usize::MAX)
         .min(buffered.len());
@@ -239,7 +254,7 @@ pub async fn receive(
                 progress.note(count);
                 rest -= count as u64;
                 if chunk.len() >= CHUNK {
-                    hand_over(&chunk);
+                    hand_over(sink, &mut outcome, &chunk).await;
                     chunk.clear();
                 }
                 tokio::task::coop::consume_budget().await;
@@ -251,7 +266,7 @@ pub async fn receive(
         }
     }
     if !chunk.is_empty() {
-        hand_over(&chunk);
+        hand_over(sink, &mut outcome, &chunk).await;
     }
     Ok(outcome)
 }

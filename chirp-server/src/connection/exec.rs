@@ -75,6 +75,7 @@ impl Connection {
             self.refuse(Code::TooBig, &words);
             return self.end_after(length).await;
         }
+        self.flush_before(length).await?;
         let mut body = Collect::default();
         let mut progress = self.progress();
         let taken = transfer::receive(

@@ -55,6 +55,10 @@ impl Receiver for Scatter {
         self.write(bytes).map_err(code)
     }
 
+    fn portion(&self) -> usize {
+        self.portion()
+    }
+
     fn finish(self: Box<Self>) -> Result<u64, Code> {
         Ok(self.done())
     }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 
-use chirp_proto::Code;
 use rustix::io::Errno;
 use sha2::Digest;
 
@@ -24,20 +23,17 @@ pub(crate) fn digest<D: Digest + 'static>(source: &Granted) -> Result<Outcome, F
         ..Open::default()
     })?;
     if rustix::fs::fstat(&file)?.st_size <= SMALL {
-        return Ok(Outcome::Counted(digest_of::<D>(&file)?));
+        return Ok(Outcome::Counted(digest_of::<D>(&file, || false)?));
     }
-    Ok(Outcome::Blocking(Box::new(move || {
-        match digest_of::<D>(&file) {
-            Ok(digest) => Outcome::Counted(digest),
-            Err(errno) => Outcome::Failed(Code::from_errno(errno.raw_os_error())),
-        }
-    })))
+    Ok(Outcome::blocking(true, move |token| {
+        digest_of::<D>(&file, || token.is_cancelled()).map(Outcome::Counted)
+    }))
 }
 
-fn digest_of<D: Digest>(file: &File) -> Result<Vec<u8>, Errno> {
+fn digest_of<D: Digest>(file: &File, give_up: impl Fn() -> bool) -> Result<Vec<u8>, Errno> {
     let mut digest = D::new();
     let mut portion = Vec::with_capacity(PORTION);
-    loop {
+    while !give_up() {
         portion.clear();
         match rustix::io::read(file, rustix::buffer::spare_capacity(&mut portion)) {
             Ok(0) => return Ok(digest.finalize().to_vec()),
@@ -46,4 +42,5 @@ fn digest_of<D: Digest>(file: &File) -> Result<Vec<u8>, Errno> {
             Err(errno) => return Err(errno),
         }
     }
+    Err(Errno::CANCELED)
 }

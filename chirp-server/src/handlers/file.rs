@@ -134,10 +134,10 @@ pub(crate) fn fstatfs(file: &File) -> Result<Outcome, Failure> {
 /// Brings a file to the disk.
 pub(crate) fn fsync(file: &Arc<File>) -> Outcome {
     let file = Arc::clone(file);
-    Outcome::Blocking(Box::new(move || match rustix::fs::fsync(&*file) {
-        Ok(()) => Outcome::Number(0),
-        Err(errno) => Outcome::Failed(Code::from_errno(errno.raw_os_error())),
-    }))
+    Outcome::blocking(false, move |_| {
+        rustix::fs::fsync(&*file)?;
+        Ok(Outcome::Number(0))
+    })
 }
 
 /// Cuts or extends an open file.

@@ -48,12 +48,10 @@ pub(crate) fn rmall(target: &Granted) -> Result<Outcome, Failure> {
         return Err(Code::Busy.into());
     }
     let (holder, name) = (target.holder().clone(), target.name().to_vec());
-    Ok(Outcome::Blocking(Box::new(move || {
-        match tree::remove(&holder, &name) {
-            Ok(()) => Outcome::Number(0),
-            Err(errno) => Outcome::Failed(Code::from_errno(errno.raw_os_error())),
-        }
-    })))
+    Ok(Outcome::blocking(true, move |_| {
+        tree::remove(&holder, &name)?;
+        Ok(Outcome::Number(0))
+    }))
 }
 
 /// Removes a file or a link.

@@ -219,6 +219,10 @@ impl Unfinished {
         let mut words = record.split(|&byte| byte == b' ');
         let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
         let dir_path = unhex(words.next()?)?;
+        let mut components = dir_path.split(|&byte| byte == b'/');
+        if components.any(|name| name == b"." || name == b"..") {
+            return None;
+        }
         let name = words.next()?.to_vec();
         let safe = name.starts_with(temporary::PREFIX) && !name.contains(&b'/');
         (safe && words.next().is_none()).then_some((id, Self { dir_path, name }))

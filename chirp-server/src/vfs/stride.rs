@@ -13,6 +13,12 @@ use chirp_proto::request::Stride;
 /// Bytes of the portions that a [`Gather`] delivers, and of its reads.
 pub const PORTION: usize = 32 * 1024;
 
+/// Reads after which a [`Gather`] pauses, however little they brought.
+const READS_MAX: u32 = 256;
+
+/// Writes after which a [`Scatter`] pauses.
+const WRITES_MAX: usize = 256;
+
 /// Where the bytes of a pattern lie in the file.
 #[derive(Clone, Copy, Debug)]
 struct Pattern {
@@ -77,6 +83,8 @@ pub struct Gather {
     done: u64,
     window: Vec<u8>,
     window_start: u64,
+    /// Reads since the last pause.
+    reads: u32,
 }
 
 impl Gather {
@@ -95,6 +103,7 @@ impl Gather {
             done: 0,
             window: Vec::new(),
             window_start: 0,
+            reads: 0,
         })
     }
 
@@ -112,7 +121,8 @@ impl Gather {
     /// connection cannot go on after one.
     pub fn fill(&mut self, out: &mut BytesMut) -> Result<bool, Errno> {
         let mut room = PORTION;
-        while room > 0 {
+        self.reads = 0;
+        while room > 0 && self.reads < READS_MAX {
             let Some((position, left)) = self.pattern.place(self.done) else {
                 return Ok(false);
             };
@@ -141,6 +151,7 @@ impl Gather {
         let at = match inside {
             Some(at) => at,
             None => {
+                self.reads += 1;
                 let one = self.pattern.piece.max(1);
                 let span = if self.pattern.every < PORTION as u64 {
                     PORTION
@@ -195,6 +206,15 @@ impl Scatter {
             pattern: Pattern::whole_pieces(stride),
             done: 0,
         }
+    }
+
+    /// Returns how many bytes to write at once at most, so that small pieces, which cost a system
+    /// call each, keep nobody waiting.
+    #[must_use]
+    pub fn portion(&self) -> usize {
+        usize::try_from(self.pattern.piece)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(WRITES_MAX)
     }
 
     /// Returns how many bytes are in the file.

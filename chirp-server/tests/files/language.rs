@@ -10,6 +10,7 @@ use chirp_server::export::{Export, Policy};
 use chirp_server::outcome::Outcome;
 use chirp_server::session::Session;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 /// An exported temporary directory, of which `unix:alice` has all rights.
 pub(crate) struct Tree {
@@ -197,7 +198,9 @@ fn answer(outcome: Outcome, input: &mut BytesMut, out: &mut BytesMut) -> bool {
             encode::number(0, out);
             return receive(length, sink, input, out);
         }
-        Outcome::Blocking(work) => return answer(work(), input, out),
+        Outcome::Blocking { work, .. } => {
+            return answer(work(&CancellationToken::new()), input, out);
+        }
     }
     true
 }
