@@ -8,7 +8,7 @@ use anyhow::Context;
 use chirp_proto::Method;
 use chirp_proto::acl::Rights;
 use rustix::process::{Resource, Rlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -111,6 +111,7 @@ async fn serve(args: Args, account: Account) -> anyhow::Result<()> {
         exec,
     });
 
+    let signals = Signals::new()?;
     let socket = listener::bind(args.interface, args.port, args.port_file.is_some()).await?;
     let address = socket
         .local_addr()
@@ -140,7 +141,7 @@ async fn serve(args: Args, account: Account) -> anyhow::Result<()> {
         args.drain,
         stop.clone(),
     ));
-    wait_for_signal(&stop).await?;
+    signals.wait(&stop).await;
     tracing::info!("stopping");
     stop.drain.cancel();
     advertising.abort();
@@ -153,26 +154,41 @@ async fn serve(args: Args, account: Account) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for TERM, INT or QUIT. A second one cuts everything off at once.
-async fn wait_for_signal(stop: &Stop) -> anyhow::Result<()> {
-    let named = "cannot wait for signals";
-    let mut terminate = signal(SignalKind::terminate()).context(named)?;
-    let mut interrupt = signal(SignalKind::interrupt()).context(named)?;
-    let mut quit = signal(SignalKind::quit()).context(named)?;
-    let mut next = async move || {
+/// The signals that stop the server: TERM, INT and QUIT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    /// Starts to listen for them; from here on none ends the process by itself.
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            quit: listen(SignalKind::quit())?,
+        })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = quit.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
         }
-    };
-    next().await;
-    let abort = stop.abort.clone();
-    tokio::spawn(async move {
-        next().await;
-        abort.cancel();
-    });
-    Ok(())
+    }
+
+    /// Waits for the first. A second one cuts everything off at once.
+    async fn wait(mut self, stop: &Stop) {
+        self.next().await;
+        let abort = stop.abort.clone();
+        tokio::spawn(async move {
+            self.next().await;
+            abort.cancel();
+        });
+    }
 }
 
 /// Makes the last component of the exported directory if it is missing, as the reference does, and
