@@ -64,7 +64,7 @@ fn runtime_directory(xdg: Option<PathBuf>) -> Result<PathBuf, SocketError> {
     if check_private(&directory, uid).is_ok() {
         return Ok(directory);
     }
-    let directory = std::env::temp_dir().join(format!("host-agent-{uid}"));
+    let directory = Path::new("/tmp").join(format!("host-agent-{uid}"));
     private_directory(&directory, uid)?;
     Ok(directory)
 }

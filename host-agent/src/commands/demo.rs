@@ -7,8 +7,9 @@ use clap::Args;
 
 use crate::demo;
 
-/// Shows the main job: starts an agent and three guests on this machine as processes of their own, known to
-/// the agent by their beacons only, and counts the words of thousands of text files in them.
+/// Shows the main job from end to end, with three guests on this machine.
+///
+/// Starts an agent and three guests as processes of their own, known to the agent by their beacons only, and counts the words of thousands of text files in them.
 ///
 /// The files are split into shards. Each is pushed into a guest, counted there by a shell pipeline whose
 /// progress streams back, and its table is pulled and checked by SHA-256. In the middle of it one guest is

@@ -15,8 +15,10 @@ use crate::api::client::ApiClient;
 use crate::api::types::{ExecCall, ExecFrame, Target};
 use crate::output::{self, Prefixed, Stream};
 
-/// Runs a program on every guest that the pattern takes, on all of them at once, and prints their output as
-/// it comes, each line with its guest's name before it.
+/// Runs a program on guests, with live output.
+///
+/// It runs on every guest that the pattern takes, on all of them at once. Their output is printed as it
+/// comes, each line with its guest's name before it.
 ///
 /// The program is not run by a shell unless it is one. Standard output and standard error stay apart.
 /// Ctrl-C ends the program on every guest. A pattern is a list of globs over name, id and address,

@@ -11,9 +11,9 @@ use super::AgentArguments;
 use crate::api::types::Notice;
 use crate::output;
 
-/// Lists the guests that the agent knows: name, id, state, address, since when, and why.
+/// Lists the guests.
 ///
-/// A guest is `joining` until a Chirp session and a no-op program have proved it usable, then `ready`;
+/// Of each: name, id, state, address, since when, and why. A guest is `joining` until a Chirp session and a no-op program have proved it usable, then `ready`;
 /// `late` when its beacons stay away. Those that are gone or have left are not listed.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -41,20 +41,14 @@ Exit codes:
   3  no guest matches, or one that does is not ready
   4  no agent is running (start one with `host-agent serve`)";
 
-/// What to do.
+/// What to do. The help of each is the documentation of its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the agent: hear guests, and answer the other commands.
     Serve(serve::Arguments),
-    /// List the guests.
     Guests(guests::Arguments),
-    /// Run a program on guests, with live output.
     Exec(exec::Arguments),
-    /// Copy a file or directory from this host into guests.
     Push(push::Arguments),
-    /// Copy a file or directory from a guest to this host.
     Pull(pull::Arguments),
-    /// Show the main job from end to end with three guests on this machine.
     Demo(demo::Arguments),
 }
 

@@ -12,7 +12,7 @@ use super::AgentArguments;
 use super::push::{CONNECT_WITHIN, told};
 use crate::{guest, output};
 
-/// Copies a file or a directory from one guest to this host.
+/// Copies a file or directory from a guest to this host.
 ///
 /// As `cp -r` has it: where DST is a directory, SRC's name is made in it; any other DST is the new name
 /// itself; an SRC that ends in `/.` means its content. A file appears under its name only when it is whole.

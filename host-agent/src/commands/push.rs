@@ -15,8 +15,7 @@ use super::AgentArguments;
 use crate::api::types::Target;
 use crate::{guest, output};
 
-/// Copies a file or a directory from this host into every guest that the pattern takes, into all of them
-/// at once.
+/// Copies a file or directory from this host into guests, into all of them at once.
 ///
 /// As `cp -r` has it: where DST is a directory in the guest, SRC's name is made in it; any other DST is the
 /// new name itself; an SRC that ends in `/.` means its content. The agent only tells where the guests are:

@@ -11,7 +11,9 @@ use crate::agent::service;
 use crate::api::socket;
 use crate::config::Config;
 
-/// Runs the agent until SIGTERM or SIGINT: an embedded STOMP broker that guests announce themselves to,
+/// Runs the agent: hears guests, and answers the other commands.
+///
+/// It runs until SIGTERM or SIGINT: an embedded STOMP broker that guests announce themselves to,
 /// the registry of guests, and an HTTP API on a Unix socket for the other commands.
 ///
 /// The log goes to standard error; HOST_AGENT_LOG=debug shows more. Each setting SECTION.KEY can also be
