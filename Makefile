@@ -34,7 +34,7 @@ lint: ; $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 docs: ; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 # Advisories need a database from the network; `cargo deny check` has them where that can be reached.
-deny: ; $(CARGO) deny --locked --offline check bans licenses sources
+deny: ; $(CARGO) deny --locked check bans licenses sources
 
 unit:
 	$(CARGO) build --workspace --bins --locked

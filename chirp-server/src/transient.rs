@@ -46,12 +46,15 @@ impl Transient {
         let named = || format!("transient directory {} (-y)", path.display());
         make(path).with_context(named)?;
         let path = path.canonicalize().with_context(named)?;
-        if outside && path.starts_with(root) {
-            bail!(
-                "{} lies inside the exported tree, where programs could reach it; \
-                 with --exec name one outside with -y",
-                named()
-            );
+        if path.starts_with(root) {
+            if outside {
+                bail!(
+                    "{} lies inside the exported tree, where programs could reach it; \
+                     with --exec name one outside with -y",
+                    named()
+                );
+            }
+            tracing::warn!(path = %path.display(), "the transient directory lies inside the exported tree, where clients may reach it");
         }
         Self::lock(&path).with_context(named)?.with_context(|| {
             format!(
