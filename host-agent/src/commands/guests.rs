@@ -13,8 +13,9 @@ use crate::output;
 
 /// Lists the guests.
 ///
-/// Of each: name, id, state, address, since when, and why. A guest is `joining` until a Chirp session and a no-op program have proved it usable, then `ready`;
-/// `late` when its beacons stay away. Those that are gone or have left are not listed.
+/// Of each: name, id, state, address, since when, and why. A guest is `joining` until a Chirp session and a
+/// no-op program have proved it usable, then `ready`; `late` when its beacons stay away. Those that are gone
+/// or have left are not listed.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
