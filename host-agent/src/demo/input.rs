@@ -106,7 +106,7 @@ fn cargo_sources() -> anyhow::Result<Input> {
                 .is_some_and(|ending| TEXT.iter().any(|&text| ending == text))
     })?;
     let found = all.len();
-    let files = thin(all, DEFAULT_FILES, DEFAULT_BYTES);
+    let files = thin(&all, DEFAULT_FILES, DEFAULT_BYTES);
     let description = format!(
         "{} of the {found} text files below {}, in whole packages, the same each time; --input DIR takes all \
          of another directory",
@@ -145,7 +145,7 @@ fn walk(directory: &Path, wanted: impl Fn(&InputFile) -> bool) -> anyhow::Result
 }
 
 /// Takes whole packages, spread evenly over the list, as long as they fit into so many files and bytes.
-fn thin(all: Vec<InputFile>, files: usize, bytes: u64) -> Vec<InputFile> {
+fn thin(all: &[InputFile], files: usize, bytes: u64) -> Vec<InputFile> {
     let size: u64 = all.iter().map(|file| file.size).sum();
     // The share that fits, in parts of a million; whole numbers, so that every machine takes the same.
     let part = |most: u64, there: u64| most.saturating_mul(MILLION).checked_div(there);
@@ -153,19 +153,34 @@ fn thin(all: Vec<InputFile>, files: usize, bytes: u64) -> Vec<InputFile> {
     let share = by_files
         .min(part(bytes, size).unwrap_or(MILLION))
         .min(MILLION);
-    let (mut taken, mut taken_bytes) = (Vec::new(), 0);
-    let mut due = 0;
-    for package in all.chunk_by(|a, b| package(a) == package(b)) {
+    let packages: Vec<&[InputFile]> = all.chunk_by(|a, b| package(a) == package(b)).collect();
+    let (mut due, mut even, mut others) = (0, Vec::new(), Vec::new());
+    for (place, package) in packages.into_iter().enumerate() {
         due += share;
-        let package_bytes: u64 = package.iter().map(|file| file.size).sum();
-        let fits = taken.len() + package.len() <= files && taken_bytes + package_bytes <= bytes;
-        if due >= MILLION && fits {
+        if due >= MILLION {
             due -= MILLION;
-            taken_bytes += package_bytes;
-            taken.extend_from_slice(package);
+            even.push((place, package));
+        } else {
+            others.push((place, package));
         }
     }
+    // Packages differ in size, so an even choice may leave room: the others fill it.
+    let (mut left_files, mut left_bytes) = (files, bytes);
+    let mut taken = Vec::new();
+    for (place, package) in even.into_iter().chain(others) {
+        let package_bytes: u64 = package.iter().map(|file| file.size).sum();
+        if package.len() <= left_files && package_bytes <= left_bytes {
+            left_files -= package.len();
+            left_bytes -= package_bytes;
+            taken.push((place, package));
+        }
+    }
+    taken.sort_by_key(|&(place, _)| place);
     taken
+        .into_iter()
+        .flat_map(|(_, package)| package)
+        .cloned()
+        .collect()
 }
 
 const MILLION: u64 = 1_000_000;
@@ -301,7 +316,7 @@ mod tests {
     #[test]
     fn thinning_takes_whole_packages_evenly_and_keeps_the_bounds() {
         let all = packages(100);
-        let some = thin(all.clone(), 100, u64::MAX);
+        let some = thin(&all, 100, u64::MAX);
         assert_eq!(some.len(), 100);
         assert!(
             some.chunk_by(|a, b| package(a) == package(b))
@@ -315,14 +330,11 @@ mod tests {
             some.iter()
                 .any(|file| file.relative.starts_with("index/099"))
         );
-        let bytes: u64 = thin(all.clone(), 1000, 1550)
-            .iter()
-            .map(|file| file.size)
-            .sum();
+        let bytes: u64 = thin(&all, 1000, 1550).iter().map(|file| file.size).sum();
         assert!((1000..=1550).contains(&bytes), "{bytes}");
-        assert_eq!(thin(all.clone(), 1000, u64::MAX), all);
-        assert!(thin(Vec::new(), 10, 10).is_empty());
-        assert!(thin(files(&[0; 100]), 10, 0).len() <= 10);
+        assert_eq!(thin(&all, 1000, u64::MAX), all);
+        assert!(thin(&[], 10, 10).is_empty());
+        assert!(thin(&files(&[0; 100]), 10, 0).len() <= 10);
     }
 
     #[test]

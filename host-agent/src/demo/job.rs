@@ -1,5 +1,6 @@
 //! One shard on one guest: pushed, counted, pulled, checked.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -87,9 +88,7 @@ pub(super) async fn count(
     since("pulled");
     let by_server = hex(&session.sha256(&counts).await?);
     let by_program = said.split_whitespace().next().unwrap_or_default();
-    let bytes =
-        std::fs::read(&table).with_context(|| format!("cannot read {}", table.display()))?;
-    let digest = hex(&Sha256::digest(&bytes));
+    let digest = digest_of(&table).with_context(|| format!("cannot read {}", table.display()))?;
     if digest != by_server || digest != by_program {
         bail!(
             "the table's SHA-256 differs: {by_program} as the program wrote it, {by_server} as the server has it, \
@@ -150,6 +149,19 @@ async fn run(
         }
     }
     bail!("the agent stopped before the program ended")
+}
+
+/// Returns the SHA-256 of a local file.
+fn digest_of(file: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(file)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(buffer.get(..n).unwrap_or_default()),
+        }
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
