@@ -10,6 +10,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use chirp_proto::parse::{Decoder, Step};
@@ -31,6 +34,9 @@ const READ: usize = 8 * 1024;
 
 /// Bytes of a buffer that a connection keeps while it waits.
 const KEPT: usize = 8 * 1024;
+
+/// How long a connection looks for the next request before it sleeps.
+const LINGER: Duration = Duration::from_micros(50);
 
 /// Bytes of gathered answers after which they are sent.
 const FLUSH_AT: usize = 64 * 1024;
@@ -217,6 +223,9 @@ impl Connection {
                 Outcome::ReceiveAfterGo { length, sink } => {
                     encode::number(0, out);
                     self.flush().await?;
+                    if (self.input.len() as u64) < length {
+                        self.linger().await;
+                    }
                     let verdict = self.receive(length, sink).await?;
                     self.verdict(verdict);
                 }
@@ -299,8 +308,29 @@ impl Connection {
         transfer::flush(&self.stream, &mut self.output, false, &mut progress).await
     }
 
+    /// Waits a moment for what a client sends right after an answer, without going to sleep: being
+    /// woken up takes longer than most requests do. As soon as any other connection has something
+    /// to do, the thread is for that.
+    async fn linger(&self) {
+        let turns = self.server.turns.load(Ordering::Relaxed);
+        let begun = Instant::now();
+        loop {
+            tokio::task::yield_now().await;
+            let look = |context: &mut Context<'_>| {
+                Poll::Ready(self.stream.poll_read_ready(context).is_ready())
+            };
+            if std::future::poll_fn(look).await
+                || self.server.turns.load(Ordering::Relaxed) != turns
+                || begun.elapsed() > LINGER
+            {
+                return;
+            }
+        }
+    }
+
     /// Reads more of the client's requests; false at the end of them.
     async fn fill(&mut self) -> io::Result<bool> {
+        let mut lingered = false;
         loop {
             // Where nothing is buffered a buffer that grew is given back.
             if self.input.is_empty() && self.input.capacity() > KEPT {
@@ -311,9 +341,17 @@ impl Connection {
             }
             self.input.reserve(READ / 2);
             match self.stream.try_read_buf(&mut self.input) {
-                Ok(count) => return Ok(count > 0),
+                Ok(count) => {
+                    self.server.turns.fetch_add(1, Ordering::Relaxed);
+                    return Ok(count > 0);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
+            }
+            if !lingered {
+                lingered = true;
+                self.linger().await;
+                continue;
             }
             tokio::select! {
                 biased;

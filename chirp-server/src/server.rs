@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -38,6 +39,8 @@ pub struct Server {
     pub stalled: Duration,
     /// Permits for work that keeps a processor or a disk busy for long.
     pub heavy: Semaphore,
+    /// Counts what connections read, so that one that waits sees whether others have work.
+    pub turns: AtomicU64,
     /// The answer to `features`.
     pub features: String,
     /// Programs, where they may be run.
@@ -105,6 +108,7 @@ async fn serve(args: Args, account: Account) -> anyhow::Result<()> {
         idle: args.idle,
         stalled: args.stalled,
         heavy: Semaphore::new(HEAVY_MAX),
+        turns: AtomicU64::new(0),
         features: identity
             .features(args.exec, exec::feature_limits(exec.as_ref()))
             .context("cannot write the features")?,
