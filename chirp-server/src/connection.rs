@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use chirp_proto::parse::{Decoder, Step};
 use chirp_proto::{Code, Request, encode};
 use tokio::net::TcpStream;
@@ -173,32 +173,21 @@ impl Connection {
 
     async fn answer(&mut self, mut outcome: Outcome) -> io::Result<()> {
         loop {
-            let out = &mut self.output;
+            outcome.encode_head(&mut self.output);
             match outcome {
-                Outcome::Failed(code) => encode::failure(code, out),
-                Outcome::Number(number) => encode::number(number, out),
-                Outcome::Counted(data) => encode::counted(&data, out),
-                Outcome::Stat(number, stat) => {
-                    encode::number(number, out);
-                    stat.encode_into(out);
-                }
-                Outcome::StatFs(stat) => {
-                    encode::number(0, out);
-                    stat.encode_into(out);
-                }
-                Outcome::Text(text) => {
-                    encode::number(0, out);
-                    out.put_slice(&text);
-                }
+                Outcome::Failed(_)
+                | Outcome::Number(_)
+                | Outcome::Counted(_)
+                | Outcome::Stat(..)
+                | Outcome::StatFs(_)
+                | Outcome::Text(_) => {}
                 Outcome::Listing(mut listing) => {
-                    encode::number(0, out);
                     while listing.fill(&mut self.output)? {
                         self.flush().await?;
                         tokio::task::yield_now().await;
                     }
                 }
                 Outcome::Gather(mut gather) => {
-                    encode::number(gather.total(), out);
                     while gather.fill(&mut self.output)? {
                         self.flush().await?;
                         // Scattered pieces cost a system call each; others come first.
@@ -210,18 +199,16 @@ impl Connection {
                     offset,
                     length,
                 } => {
-                    encode::number(length, out);
-                    let mut progress = self.progress();
-                    transfer::flush(&self.stream, &mut self.output, length > 0, &mut progress)
-                        .await?;
-                    transfer::send_file(&self.stream, &file, offset, length, &mut progress).await?;
+                    let (stream, more) = (&self.stream, length > 0);
+                    let mut progress = Progress::new(self.server.stalled);
+                    transfer::flush(stream, &mut self.output, more, &mut progress).await?;
+                    transfer::send_file(stream, &file, offset, length, &mut progress).await?;
                 }
                 Outcome::Receive { length, sink } => {
                     let verdict = self.receive(length, sink).await?;
                     self.verdict(verdict);
                 }
                 Outcome::ReceiveAfterGo { length, sink } => {
-                    encode::number(0, out);
                     self.flush().await?;
                     if (self.input.len() as u64) < length {
                         self.linger().await;

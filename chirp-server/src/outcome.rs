@@ -2,7 +2,8 @@
 
 use std::fs::File;
 
-use chirp_proto::{Code, Stat, StatFs};
+use bytes::{BufMut, BytesMut};
+use chirp_proto::{Code, Stat, StatFs, encode};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +67,32 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Appends the status line and what stands right behind it; bodies are for the connection.
+    pub fn encode_head(&self, out: &mut BytesMut) {
+        match self {
+            Self::Failed(code) => encode::failure(*code, out),
+            Self::Number(number) => encode::number(*number, out),
+            Self::Counted(data) => encode::counted(data, out),
+            Self::Stat(number, stat) => {
+                encode::number(*number, out);
+                stat.encode_into(out);
+            }
+            Self::StatFs(stat) => {
+                encode::number(0, out);
+                stat.encode_into(out);
+            }
+            Self::Text(text) => {
+                encode::number(0, out);
+                out.put_slice(text);
+            }
+            Self::Listing(_) | Self::ReceiveAfterGo { .. } => encode::number(0, out),
+            Self::Gather(gather) => encode::number(gather.total(), out),
+            Self::SendFile { length, .. } => encode::number(*length, out),
+            // These answer when they are done.
+            Self::Receive { .. } | Self::Blocking { .. } => {}
+        }
+    }
+
     /// Makes a [`Outcome::Blocking`] of work that the system may refuse.
     pub fn blocking(
         heavy: bool,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::local::{Directory, local};
 use super::put::blocking;
 use super::tally::Tally;
-use super::worker::{Queue, Worker};
+use super::worker::{Queue, Worker, for_each_directory};
 use super::{Summary, TransferOptions, place};
 use crate::error::printable;
 use crate::verbs::body::CHUNK;
@@ -165,19 +165,8 @@ async fn walk(
     files: mpsc::Sender<Item>,
     tally: &Tally,
 ) -> Result<(), Error> {
-    let mut waiting = vec![first];
-    let mut running = FuturesUnordered::new();
-    loop {
-        while running.len() < DIRECTORIES_AT_ONCE
-            && let Some(next) = waiting.pop()
-        {
-            running.push(directory(client, next, &files, tally));
-        }
-        match running.next().await {
-            Some(found) => waiting.extend(found?),
-            None => return Ok(()),
-        }
-    }
+    let visit = |next| directory(client, next, &files, tally);
+    for_each_directory(DIRECTORIES_AT_ONCE, first, visit).await
 }
 
 async fn directory(

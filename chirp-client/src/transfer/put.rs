@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use chirp_proto::request::OpenFlags;
 use chirp_proto::{Code, VirtualPath};
 use futures_util::future::{try_join, try_join_all};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
 
 use super::local::local;
 use super::source::Source;
 use super::tally::Tally;
-use super::worker::{Queue, Worker};
+use super::worker::{Queue, Worker, for_each_directory};
 use super::{Summary, TransferOptions, place};
 use crate::{Client, Error};
 
@@ -129,19 +128,8 @@ async fn walk(
     files: mpsc::Sender<Item>,
     tally: &Tally,
 ) -> Result<(), Error> {
-    let mut waiting = vec![first];
-    let mut running = FuturesUnordered::new();
-    loop {
-        while running.len() < DIRECTORIES_AT_ONCE
-            && let Some(next) = waiting.pop()
-        {
-            running.push(directory(client, next, &files, tally));
-        }
-        match running.next().await {
-            Some(found) => waiting.extend(found?),
-            None => return Ok(()),
-        }
-    }
+    let visit = |next| directory(client, next, &files, tally);
+    for_each_directory(DIRECTORIES_AT_ONCE, first, visit).await
 }
 
 /// Makes one directory, queues its files, makes its links and returns its directories.

@@ -1,5 +1,6 @@
-//! The connections that move contents.
+//! The work of a tree's transfer, and the connections that do it.
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::{Client, Error};
@@ -51,5 +52,30 @@ impl Worker {
             None => self.main.clone(),
         };
         Ok(self.own.insert(client).clone())
+    }
+}
+
+/// Visits the directories of a tree, `at_once` of them at a time but each after the one it lies in.
+/// A visit returns the directories below.
+pub(super) async fn for_each_directory<T, F>(
+    at_once: usize,
+    top: T,
+    visit: impl Fn(T) -> F,
+) -> Result<(), Error>
+where
+    F: Future<Output = Result<Vec<T>, Error>>,
+{
+    let mut waiting = vec![top];
+    let mut running = FuturesUnordered::new();
+    loop {
+        while running.len() < at_once
+            && let Some(next) = waiting.pop()
+        {
+            running.push(visit(next));
+        }
+        match running.next().await {
+            Some(below) => waiting.extend(below?),
+            None => return Ok(()),
+        }
     }
 }

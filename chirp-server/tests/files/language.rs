@@ -158,49 +158,26 @@ impl Peer<'_> {
 
 /// Does what a connection does with an outcome; false if the body ended early.
 fn answer(outcome: Outcome, input: &mut BytesMut, out: &mut BytesMut) -> bool {
+    outcome.encode_head(out);
     match outcome {
-        Outcome::Failed(code) => encode::failure(code, out),
-        Outcome::Number(number) => encode::number(number, out),
-        Outcome::Counted(data) => encode::counted(&data, out),
-        Outcome::Stat(number, stat) => {
-            encode::number(number, out);
-            stat.encode_into(out);
-        }
-        Outcome::StatFs(stat) => {
-            encode::number(0, out);
-            stat.encode_into(out);
-        }
-        Outcome::Text(text) => {
-            encode::number(0, out);
-            out.put_slice(&text);
-        }
-        Outcome::Listing(mut listing) => {
-            encode::number(0, out);
-            while listing.fill(out).unwrap() {}
-        }
-        Outcome::Gather(mut gather) => {
-            encode::number(gather.total(), out);
-            while gather.fill(out).unwrap() {}
-        }
+        Outcome::Listing(mut listing) => while listing.fill(out).unwrap() {},
+        Outcome::Gather(mut gather) => while gather.fill(out).unwrap() {},
         Outcome::SendFile {
             file,
             offset,
             length,
         } => {
             use std::os::unix::fs::FileExt;
-            encode::number(length, out);
             let mut data = vec![0; usize::try_from(length).unwrap()];
             file.read_exact_at(&mut data, offset).unwrap();
             out.put_slice(&data);
         }
         Outcome::Receive { length, sink } => return receive(length, sink, input, out),
-        Outcome::ReceiveAfterGo { length, sink } => {
-            encode::number(0, out);
-            return receive(length, sink, input, out);
-        }
+        Outcome::ReceiveAfterGo { length, sink } => return receive(length, sink, input, out),
         Outcome::Blocking { work, .. } => {
             return answer(work(&CancellationToken::new()), input, out);
         }
+        _ => {}
     }
     true
 }
