@@ -196,3 +196,25 @@ fn a_read_only_server_changes_nothing_for_anybody() {
     owner.expect("fchmod 0 448\n", "-2\n");
     assert_eq!(owner.list("/"), [&b"d"[..], b"f"]);
 }
+
+#[test]
+fn a_catalog_is_told_who_serves_where() {
+    let place = Place::new();
+    let catalog = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    catalog
+        .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+        .unwrap();
+    let named = catalog.local_addr().unwrap().to_string();
+    let server = place.serve(&["-u", &named, "--name", "g1"]);
+    let mut datagram = [0; 4096];
+    let length = catalog.recv(&mut datagram).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&datagram[..length]).unwrap();
+    assert_eq!(record["type"], "chirp");
+    assert_eq!(record["name"], "g1");
+    assert_eq!(record["port"], server.port);
+    assert_eq!(record["owner"], place.user.as_str());
+    assert!(
+        record["total"].as_u64() > Some(0) && record["avail"].is_u64(),
+        "{record}"
+    );
+}
