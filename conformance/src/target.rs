@@ -18,6 +18,10 @@ use crate::program::Program;
 
 mod bound;
 
+/// How often a server is started anew because another one took its port.
+const START_TRIES: u32 = 10;
+/// What a server says then.
+const PORT_TAKEN: &str = "Address already in use";
 /// How long a server may take from its start to its first login.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// The authentication methods with which the vectors were recorded.
@@ -61,6 +65,20 @@ impl Server {
     ///
     /// Fails with the end of the server's log if it ends or takes longer than 20 seconds.
     pub fn start(program: &Program, options: &Options) -> Result<Self> {
+        let mut tries = 1;
+        loop {
+            match Self::start_once(program, options) {
+                // The reference looks for a free port and then takes it: servers that start at the
+                // same time can find the same one.
+                Err(error) if tries < START_TRIES && format!("{error:#}").contains(PORT_TAKEN) => {
+                    tries += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn start_once(program: &Program, options: &Options) -> Result<Self> {
         let account = Account::unprivileged()?;
         let directories = Directories::create(&account)?;
         let mut command = command(program, options, &account, &directories)?;
@@ -115,7 +133,9 @@ impl Server {
                 bail!("the server ended while starting: {status}");
             }
             match self.probe() {
-                Ok(()) => return Ok(()),
+                // One that has ended meanwhile was not the one that answered.
+                Ok(()) if self.child.try_wait()?.is_none() => return Ok(()),
+                Ok(()) => {}
                 Err(error) if Instant::now() >= deadline => {
                     return Err(error.context("the server takes no requests after 20 s"));
                 }
