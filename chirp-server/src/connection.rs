@@ -81,6 +81,8 @@ async fn serve_until_end(
         idle_timer: Box::pin(tokio::time::sleep(server.idle)),
         idle_since: Instant::now(),
         drain: Box::pin(stop.drain.clone().cancelled_owned()),
+        turn: 0,
+        alone: true,
         draining: stop.drain,
         session: Session::new(subject),
         decoder: Decoder::default(),
@@ -103,6 +105,10 @@ struct Connection {
     /// then, so that a request costs no timer.
     idle_timer: Pin<Box<Sleep>>,
     idle_since: Instant,
+    /// The count of all connections' reads after this one's last.
+    turn: u64,
+    /// No other connection read anything between this one's last two reads.
+    alone: bool,
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     draining: CancellationToken,
 }
@@ -210,7 +216,7 @@ impl Connection {
                 }
                 Outcome::ReceiveAfterGo { length, sink } => {
                     self.flush().await?;
-                    if (self.input.len() as u64) < length {
+                    if self.alone && (self.input.len() as u64) < length {
                         self.linger().await;
                     }
                     let verdict = self.receive(length, sink).await?;
@@ -329,13 +335,15 @@ impl Connection {
             self.input.reserve(READ / 2);
             match self.stream.try_read_buf(&mut self.input) {
                 Ok(count) => {
-                    self.server.turns.fetch_add(1, Ordering::Relaxed);
+                    let before = self.server.turns.fetch_add(1, Ordering::Relaxed);
+                    self.alone = before == self.turn;
+                    self.turn = before + 1;
                     return Ok(count > 0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            if !lingered {
+            if self.alone && !lingered {
                 lingered = true;
                 self.linger().await;
                 continue;
