@@ -103,19 +103,8 @@ impl Rights {
             match letter {
                 b'(' => in_reserve = rights.contains(Self::RESERVE),
                 b')' => in_reserve = false,
-                b'v' if in_reserve => rights.reserved |= Self::RESERVE.own,
-                b'v' => rights.own |= Self::RESERVE.own,
-                _ => {
-                    let bit = WRITE_ORDER
-                        .iter()
-                        .find(|(known, _)| *known == letter)
-                        .map_or(0, |(_, right)| right.own);
-                    if in_reserve {
-                        rights.reserved |= bit;
-                    } else {
-                        rights.own |= bit;
-                    }
-                }
+                _ if in_reserve => rights.reserved |= bit(letter),
+                _ => rights.own |= bit(letter),
             }
         }
         rights.with_implied()
@@ -143,11 +132,7 @@ impl fmt::Display for Rights {
         if self.contains(Self::RESERVE) {
             f.write_str("v(")?;
             for letter in *b"rwldpvax" {
-                let bit = match letter {
-                    b'v' => Self::RESERVE.own,
-                    _ => Self::parse(&[letter]).own & !Self::implied_by(letter),
-                };
-                if self.reserved & bit != 0 {
+                if self.reserved & bit(letter) != 0 {
                     write!(f, "{}", char::from(letter))?;
                 }
             }
@@ -157,11 +142,13 @@ impl fmt::Display for Rights {
     }
 }
 
-impl Rights {
-    /// The bits that reading the letter adds besides its own.
-    const fn implied_by(letter: u8) -> u8 {
-        if letter == b'w' { Self::PUT.own } else { 0 }
+/// Returns the bit of a right's letter; none for any other letter.
+fn bit(letter: u8) -> u8 {
+    if letter == b'v' {
+        return Rights::RESERVE.own;
     }
+    let known = WRITE_ORDER.iter().find(|(known, _)| *known == letter);
+    known.map_or(0, |(_, right)| right.own)
 }
 
 impl fmt::Debug for Rights {
