@@ -27,7 +27,7 @@ use crate::listener::Stop;
 use crate::outcome::{Outcome, Receiver};
 use crate::server::Server;
 use crate::session::Session;
-use crate::transfer::{self, Discard, Progress};
+use crate::transfer::{self, Discard, Progress, Sink};
 
 /// Bytes that are read at once while looking for requests.
 const READ: usize = 8 * 1024;
@@ -251,16 +251,7 @@ impl Connection {
         length: u64,
         mut sink: Box<dyn Receiver>,
     ) -> io::Result<Result<u64, Code>> {
-        self.flush_before(length).await?;
-        let mut progress = self.progress();
-        let taken = transfer::receive(
-            &self.stream,
-            &mut self.input,
-            length,
-            &mut sink,
-            &mut progress,
-        )
-        .await?;
+        let taken = self.take_body(length, &mut sink).await?;
         Ok(taken.and_then(|()| sink.finish()))
     }
 
@@ -268,16 +259,8 @@ impl Connection {
         if length == 0 {
             return Ok(());
         }
-        self.flush_before(length).await?;
-        let mut progress = self.progress();
-        let _ = transfer::receive(
-            &self.stream,
-            &mut self.input,
-            length,
-            &mut Discard,
-            &mut progress,
-        )
-        .await?;
+        // Nothing that drops bytes can fail.
+        let _ = self.take_body(length, &mut Discard).await?;
         Ok(())
     }
 
@@ -285,12 +268,18 @@ impl Connection {
         Progress::new(self.server.stalled)
     }
 
-    /// Sends what was answered before the client is waited for: it may wait for that.
-    async fn flush_before(&mut self, body: u64) -> io::Result<()> {
-        if (self.input.len() as u64) < body {
+    /// Receives a body. What was answered is sent before the client is waited for: it may wait for
+    /// that.
+    async fn take_body(
+        &mut self,
+        length: u64,
+        sink: &mut impl Sink,
+    ) -> io::Result<Result<(), Code>> {
+        if (self.input.len() as u64) < length {
             self.flush().await?;
         }
-        Ok(())
+        let mut progress = self.progress();
+        transfer::receive(&self.stream, &mut self.input, length, sink, &mut progress).await
     }
 
     async fn flush(&mut self) -> io::Result<()> {

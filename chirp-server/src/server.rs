@@ -44,7 +44,7 @@ pub struct Server {
     /// The answer to `features`.
     pub features: String,
     /// Programs, where they may be run.
-    pub exec: Option<exec::Exec>,
+    pub exec: Option<Arc<exec::Exec>>,
 }
 
 /// Runs the server until it is told to stop.
@@ -112,7 +112,7 @@ async fn serve(args: Args, account: Account) -> anyhow::Result<()> {
         features: identity
             .features(args.exec, exec::feature_limits(exec.as_ref()))
             .context("cannot write the features")?,
-        exec,
+        exec: exec.map(Arc::new),
     });
 
     let signals = Signals::new()?;

@@ -14,28 +14,30 @@ use exec_ext::{StreamSettings, stream};
 use serde::Serialize;
 
 use super::Connection;
-use crate::exec;
-use crate::transfer::{self, Collect};
+use crate::exec::{self, Exec};
+use crate::transfer::Collect;
 
 impl Connection {
     /// Answers a request of the extension.
     pub(super) async fn exec(&mut self, request: Request) -> io::Result<()> {
-        if self.server.exec.is_none() {
+        let Some(exec) = self.server.exec.clone() else {
             self.drop_body(request.body_length()).await?;
             self.refuse(
                 Code::NotSupported,
                 "this server runs no programs; start it with --exec",
             );
             return self.end_after(request.body_length()).await;
-        }
+        };
         match request {
-            Request::Exec { length } => return self.start(length).await,
+            Request::Exec { length } => return self.start(&exec, length).await,
             Request::ExecStatus { execution } => {
-                let found = self.find(&execution).map(|execution| execution.status());
+                let found = self
+                    .find(&exec, &execution)
+                    .map(|execution| execution.status());
                 self.json(found.as_ref());
             }
             Request::ExecWait { execution, seconds } => {
-                let Some(found) = self.find(&execution) else {
+                let Some(found) = self.find(&exec, &execution) else {
                     self.json(None::<&()>);
                     return Ok(());
                 };
@@ -44,7 +46,7 @@ impl Connection {
                 self.json(Some(&status));
             }
             Request::ExecSignal { execution, number } => {
-                match (self.find(&execution), i32::try_from(number)) {
+                match (self.find(&exec, &execution), i32::try_from(number)) {
                     (None, _) => self.json(None::<&()>),
                     (Some(found), Ok(number @ 1..=64)) => {
                         found.signal(number);
@@ -56,41 +58,28 @@ impl Connection {
             Request::ExecList => {
                 let superuser = self.is_superuser();
                 let subject = self.session.subject().as_str();
-                let list = self
-                    .server
-                    .exec
-                    .as_ref()
-                    .map(|exec| exec.executions.list(subject, superuser));
-                self.json(list.as_ref());
+                let list = exec.executions.list(subject, superuser);
+                self.json(Some(&list));
             }
             _ => self.refuse(Code::NotSupported, "this version does not serve that yet"),
         }
         Ok(())
     }
 
-    async fn start(&mut self, length: u64) -> io::Result<()> {
+    async fn start(&mut self, exec: &Arc<Exec>, length: u64) -> io::Result<()> {
         if length > REQUEST_MAX as u64 {
             self.drop_body(length).await?;
             let words = format!("the request may have {REQUEST_MAX} bytes");
             self.refuse(Code::TooBig, &words);
             return self.end_after(length).await;
         }
-        self.flush_before(length).await?;
         let mut body = Collect::default();
-        let mut progress = self.progress();
-        let taken = transfer::receive(
-            &self.stream,
-            &mut self.input,
-            length,
-            &mut body,
-            &mut progress,
-        );
-        if let Err(code) = taken.await? {
+        if let Err(code) = self.take_body(length, &mut body).await? {
             encode::failure(code, &mut self.output);
             return Ok(());
         }
         self.flush().await?;
-        match self.started(&body.0).await {
+        match self.started(exec, &body.0).await {
             Ok((id, attach)) => {
                 tracing::info!(target: "exec", id, subject = %self.session.subject(), "execution");
                 encode::number(id, &mut self.output);
@@ -108,13 +97,11 @@ impl Connection {
         }
     }
 
-    async fn started(&self, body: &[u8]) -> Result<(u64, Option<AttachTicket>), StartError> {
-        let Some(exec) = &self.server.exec else {
-            return Err(StartError::new(
-                Code::NotSupported,
-                "this server runs no programs",
-            ));
-        };
+    async fn started(
+        &self,
+        exec: &Arc<Exec>,
+        body: &[u8],
+    ) -> Result<(u64, Option<AttachTicket>), StartError> {
         let request =
             ExecRequest::parse(body).map_err(|error| StartError::new(error.code, error.message))?;
         if let Some(field) = request.unsupported() {
@@ -125,14 +112,8 @@ impl Connection {
         }
         let request = Arc::new(request);
         let (server, subject) = (Arc::clone(&self.server), self.session.subject().clone());
-        let asked = Arc::clone(&request);
-        let prepare = move || match &server.exec {
-            Some(exec) => exec::prepare(exec, &server.export, &subject, &asked),
-            None => Err(StartError::new(
-                Code::NotSupported,
-                "this server runs no programs",
-            )),
-        };
+        let (runner, asked) = (Arc::clone(exec), Arc::clone(&request));
+        let prepare = move || exec::prepare(&runner, &server.export, &subject, &asked);
         let subject = self.session.subject().as_str();
         let started = exec.executions.start(subject, request, prepare).await?;
         Ok((started.execution.id(), started.attach))
@@ -148,8 +129,7 @@ impl Connection {
             .map_err(io::Error::other)
     }
 
-    fn find(&self, name: &ExecutionName) -> Option<Arc<Execution>> {
-        let exec = self.server.exec.as_ref()?;
+    fn find(&self, exec: &Exec, name: &ExecutionName) -> Option<Arc<Execution>> {
         let subject = self.session.subject().as_str();
         exec.executions.find(subject, name, self.is_superuser())
     }

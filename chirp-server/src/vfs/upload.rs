@@ -85,13 +85,6 @@ impl Upload {
         Ok(())
     }
 
-    /// Returns the file for splicing into it, at its current position. What is spliced does not
-    /// count in [`Upload::written`].
-    #[must_use]
-    pub const fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Returns the bytes that [`Upload::write`] has taken.
     #[must_use]
     pub const fn written(&self) -> u64 {
