@@ -31,9 +31,10 @@ use rustix::io::Errno;
 
 use chirp_proto::acl::{Acl, Entry, Rights};
 use chirp_proto::request::{AccessMode, OpenFlags};
-use chirp_proto::{Code, Subject, VirtualPath};
+use chirp_proto::{Code, VirtualPath};
 
 use crate::export::Export;
+use crate::session::Principal;
 use crate::vfs::located::Create;
 use crate::vfs::temporary::Replace;
 use crate::vfs::{Dir, Follow, Located, Miss, Object, Open};
@@ -74,16 +75,16 @@ impl Deref for Granted {
     }
 }
 
-/// The way to the files for one subject.
+/// The way to the files for one principal.
 #[derive(Clone, Copy, Debug)]
 pub struct Door<'a> {
     export: &'a Export,
-    subject: &'a Subject,
+    who: &'a Principal,
 }
 
 impl<'a> Door<'a> {
-    pub(crate) const fn new(export: &'a Export, subject: &'a Subject) -> Self {
-        Self { export, subject }
+    pub(crate) const fn new(export: &'a Export, who: &'a Principal) -> Self {
+        Self { export, who }
     }
 
     /// An existing object to look at.
@@ -318,7 +319,7 @@ impl<'a> Door<'a> {
         let rights = self.rights(holder)?;
         let acl = if rights.contains(Rights::RESERVE) {
             Acl::new(vec![Entry {
-                subject: self.subject.as_str().as_bytes().to_vec(),
+                subject: self.who.subject().as_str().as_bytes().to_vec(),
                 rights: rights.for_reserved_directory(),
             }])
         } else {
@@ -407,7 +408,7 @@ impl<'a> Door<'a> {
     }
 
     fn rights(&self, dir: &Dir) -> Result<Rights, Failure> {
-        self.export.rights(dir, self.subject).map_err(unreadable)
+        self.export.rights(dir, self.who).map_err(unreadable)
     }
 }
 

@@ -48,9 +48,55 @@ pub struct Args {
     #[arg(short = 'z', long, value_name = "TIME", default_value = "5s", value_parser = parse_time)]
     pub unix_timeout: Duration,
 
+    /// Look login names up in this file, in the format of passwd(5), instead of the system's database.
+    #[arg(short = 'W', long, value_name = "FILE")]
+    pub passwd: Option<PathBuf>,
+
+    /// Let HTCondor's clients log in with the cookie in this file, which only its owner may read.
+    #[arg(long, value_name = "FILE")]
+    pub cookie_file: Option<PathBuf>,
+
+    /// No ticket lives longer than this, whatever its owner asks for.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub max_ticket_duration: Option<Duration>,
+
     /// The ACL of directories that have none of their own. Without it nobody gets into those.
     #[arg(short = 'A', long = "default-acl", value_name = "FILE")]
     pub default_acl: Option<PathBuf>,
+
+    /// A directory without an ACL has that of the nearest directory above it; only where there is none up
+    /// to the root has it the one of -A.
+    #[arg(long)]
+    pub inherit_default_acl: bool,
+
+    /// Where the members of groups in ACLs are: `group:NAME` is the file URL/NAME, one subject a line.
+    /// file:// and http:// are understood.
+    #[arg(short = 'G', long, value_name = "URL")]
+    pub group_url: Option<String>,
+
+    /// How long the members of a group are believed.
+    #[arg(short = 'T', long, value_name = "TIME", default_value = "900s", value_parser = parse_time)]
+    pub group_cache_exp: Duration,
+
+    /// Leave this much space free in the file system: a number of bytes, or with K, M, G, T or P.
+    #[arg(short = 'F', long, value_name = "SIZE", default_value = "0", value_parser = parse_size)]
+    pub free_space: u64,
+
+    /// The space that the whole tree may take, and from which mkalloc gives out parts.
+    #[arg(short = 'Q', long, value_name = "SIZE", value_parser = parse_size)]
+    pub root_quota: Option<u64>,
+
+    /// Run jobs (job_create and its like) for subjects that hold the x right.
+    #[arg(long)]
+    pub jobs: bool,
+
+    /// Run at most this many jobs at once; 0 for no limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub job_concurrency: usize,
+
+    /// End a job that runs longer than this.
+    #[arg(long, value_name = "TIME", default_value = "3600s", value_parser = parse_time)]
+    pub job_time_limit: Duration,
 
     /// Nobody may change anything, whatever the ACLs say.
     #[arg(short = 'R', long)]
@@ -164,6 +210,28 @@ fn parse_root(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// Reads a size as the reference does: an integer with an optional K, M, G, T or P, powers of 1024; a
+/// trailing B changes nothing.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix(['B', 'b']).unwrap_or(text);
+    let shift = match number.chars().last().map(|unit| unit.to_ascii_uppercase()) {
+        Some('K') => 10,
+        Some('M') => 20,
+        Some('G') => 30,
+        Some('T') => 40,
+        Some('P') => 50,
+        _ => 0,
+    };
+    let number = match shift {
+        0 => Some(number),
+        _ => number.get(..number.len() - 1),
+    };
+    number
+        .and_then(|number| number.parse::<u64>().ok())
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "give a number of bytes, with an optional K, M, G, T or P".to_owned())
+}
+
 /// Reads a time as the reference does: a number with an optional `s`, `m`, `h` or `d`.
 fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.char_indices().last() {
@@ -199,6 +267,16 @@ mod tests {
         assert_eq!(parse_time("2h"), Ok(Duration::from_secs(7200)));
         for bad in ["", "s", "-1", "x", "nan", "inf", "0", "1e300"] {
             assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_reference() {
+        assert_eq!(parse_size("90"), Ok(90));
+        assert_eq!(parse_size("1MB"), Ok(1 << 20));
+        assert_eq!(parse_size("2g"), Ok(2 << 30));
+        for bad in ["", "B", "K", "-1", "1.5M", "99999P", "é"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
 

@@ -24,10 +24,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::auth::{self, AuthError};
 use crate::dispatch::dispatch;
 use crate::listener::Stop;
-use crate::outcome::{Outcome, Receiver};
+use crate::outcome::{Outcome, Receiver, Then};
 use crate::server::Server;
-use crate::session::Session;
-use crate::transfer::{self, Discard, Progress, Sink};
+use crate::session::{Principal, Session};
+use crate::transfer::{self, Collect, Discard, Progress, Sink};
 
 /// Bytes that are read at once while looking for requests.
 const READ: usize = 8 * 1024;
@@ -67,16 +67,16 @@ async fn serve_until_end(
     let mut input = BytesMut::with_capacity(READ);
     let address = peer.ip().to_canonical();
     let login = auth::login(&server.auth, address, &mut stream, &mut input);
-    let subject = tokio::select! {
+    let who = tokio::select! {
         login = tokio::time::timeout(server.idle, login) => match login {
-            Ok(Ok(subject)) => subject,
+            Ok(Ok(subject)) => Principal::new(subject),
             Ok(Err(AuthError::Closed)) => return Ok(()),
             Ok(Err(error)) => return Err(io::Error::other(error)),
             Err(_) => return Err(io::Error::other("no login within the idle time")),
         },
         () = stop.drain.cancelled() => return Ok(()),
     };
-    tracing::debug!(target: "auth", %peer, %subject, "logged in");
+    tracing::debug!(target: "auth", %peer, login = %who.login(), "logged in");
     let mut connection = Connection {
         idle_timer: Box::pin(tokio::time::sleep(server.idle)),
         idle_since: Instant::now(),
@@ -84,7 +84,7 @@ async fn serve_until_end(
         turn: 0,
         alone: true,
         draining: stop.drain,
-        session: Session::new(subject),
+        session: Session::new(who),
         decoder: Decoder::default(),
         input,
         output: BytesMut::new(),
@@ -222,6 +222,14 @@ impl Connection {
                     let verdict = self.receive(length, sink).await?;
                     self.verdict(verdict);
                 }
+                Outcome::Body {
+                    length,
+                    limit,
+                    then,
+                } => {
+                    outcome = self.body(length, limit, then).await?;
+                    continue;
+                }
                 Outcome::Blocking { work, heavy } => {
                     // What was answered before does not wait for what takes long.
                     self.flush().await?;
@@ -253,6 +261,19 @@ impl Connection {
     ) -> io::Result<Result<u64, Code>> {
         let taken = self.take_body(length, &mut sink).await?;
         Ok(taken.and_then(|()| sink.finish()))
+    }
+
+    /// Takes a body that a request needs whole.
+    async fn body(&mut self, length: u64, limit: u64, then: Then) -> io::Result<Outcome> {
+        if length > limit {
+            self.discard(length).await?;
+            return Ok(Outcome::Failed(Code::NoMemory));
+        }
+        let mut body = Collect::default();
+        Ok(match self.take_body(length, &mut body).await? {
+            Ok(()) => then(body.0),
+            Err(code) => Outcome::Failed(code),
+        })
     }
 
     async fn discard(&mut self, length: u64) -> io::Result<()> {

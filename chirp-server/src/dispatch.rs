@@ -47,11 +47,11 @@ fn refuse(request: &Request, code: Code) -> Outcome {
 
 fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<Outcome, Failure> {
     use Follow::{No, Yes};
-    let (subject, descriptors) = session.parts_mut();
-    let door = export.door(subject);
+    let (who, descriptors) = session.parts_mut();
+    let (subject, door) = (who.subject(), export.door(who));
     match request {
         Request::Whoami { limit } => Ok(identity::whoami(subject, *limit)),
-        Request::Debug { flag: _ } => identity::debug(export.is_superuser(subject)),
+        Request::Debug { flag: _ } => identity::debug(export.is_superuser(who)),
 
         Request::Open { path, flags, mode } => file::open(door, descriptors, path, *flags, *mode),
         Request::Close { fd } => file::close(descriptors, *fd),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use chirp_proto::Subject;
 use chirp_proto::acl::Rights;
 
 use crate::acl::{self, Acls};
 use crate::authorize::Door;
+use crate::session::Principal;
 use crate::vfs::journal::JournalError;
 use crate::vfs::{Dir, Journal, Root};
 
@@ -87,16 +87,16 @@ impl Export {
         self.acls.initialise(self.root.dir(), text)
     }
 
-    /// Returns the way to the files for one subject.
+    /// Returns the way to the files for one principal.
     #[must_use]
-    pub const fn door<'a>(&'a self, subject: &'a Subject) -> Door<'a> {
-        Door::new(self, subject)
+    pub const fn door<'a>(&'a self, who: &'a Principal) -> Door<'a> {
+        Door::new(self, who)
     }
 
-    /// Reports whether the subject is the superuser.
+    /// Reports whether this is the superuser.
     #[must_use]
-    pub fn is_superuser(&self, subject: &Subject) -> bool {
-        self.superuser.as_deref() == Some(subject.as_str())
+    pub fn is_superuser(&self, who: &Principal) -> bool {
+        self.superuser.as_deref() == Some(who.login().as_str())
     }
 
     /// Reports whether nobody may change anything.
@@ -105,19 +105,19 @@ impl Export {
         self.read_only
     }
 
-    /// Returns what a subject may do in a directory.
+    /// Returns what a principal may do in a directory.
     ///
     /// # Errors
     ///
     /// `NOENT` where no list governs, or the system's.
-    pub(crate) fn rights(&self, dir: &Dir, subject: &Subject) -> Result<Rights, Errno> {
+    pub(crate) fn rights(&self, dir: &Dir, who: &Principal) -> Result<Rights, Errno> {
         let acl = self.acls.effective(dir)?;
-        let mut rights = acl.rights_of(subject.as_str());
+        let mut rights = acl.rights_of(who.subject().as_str());
         if self.read_only {
             rights = rights.intersection(Rights::READ.union(Rights::LIST));
         }
         // Implied even with -R, where requests that change a list are refused for everybody.
-        if self.is_superuser(subject) {
+        if self.is_superuser(who) {
             rights = rights.union(Rights::LIST).union(Rights::ADMIN);
         }
         Ok(rights)

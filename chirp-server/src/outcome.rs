@@ -55,6 +55,15 @@ pub enum Outcome {
         /// Where it goes.
         sink: Box<dyn Receiver>,
     },
+    /// A body that comes at once and is needed whole: taken into memory, then what comes of it.
+    Body {
+        /// The length the client announced.
+        length: u64,
+        /// The longest that is taken; a longer one is dropped and answered -7.
+        limit: u64,
+        /// What to do with it.
+        then: Then,
+    },
     /// Work that may take long: to be run where it holds up no other connection.
     Blocking {
         /// What to do. The token tells it that nobody waits for it any more.
@@ -89,7 +98,7 @@ impl Outcome {
             Self::Gather(gather) => encode::number(gather.total(), out),
             Self::SendFile { length, .. } => encode::number(*length, out),
             // These answer when they are done.
-            Self::Receive { .. } | Self::Blocking { .. } => {}
+            Self::Receive { .. } | Self::Body { .. } | Self::Blocking { .. } => {}
         }
     }
 
@@ -107,6 +116,9 @@ impl Outcome {
         }
     }
 }
+
+/// What comes of a body.
+pub type Then = Box<dyn FnOnce(Vec<u8>) -> Outcome + Send>;
 
 /// Long work, and what it comes to.
 pub type Work = Box<dyn FnOnce(&CancellationToken) -> Outcome + Send>;

@@ -7,27 +7,66 @@ use chirp_proto::limits::DESCRIPTORS_MAX;
 use chirp_proto::request::Descriptor;
 use chirp_proto::{Code, Subject};
 
+/// Who a connection acts as.
+///
+/// The two identities differ for a ticket only: its login proves `ticket:DIGEST`, and it acts for the
+/// subject that owns the ticket (`chirp-protocol.md`, part 7.4).
+#[derive(Clone, Debug)]
+pub struct Principal {
+    login: Subject,
+    effective: Subject,
+}
+
+impl Principal {
+    /// Makes the principal of a login that acts for itself.
+    #[must_use]
+    pub fn new(login: Subject) -> Self {
+        Self {
+            effective: login.clone(),
+            login,
+        }
+    }
+
+    /// Returns what the login proved: the superuser rule and the ownership of tickets ask for this.
+    #[must_use]
+    pub const fn login(&self) -> &Subject {
+        &self.login
+    }
+
+    /// Returns who this acts for: what `whoami` says, and who owns what is made.
+    #[must_use]
+    pub const fn subject(&self) -> &Subject {
+        &self.effective
+    }
+}
+
 /// The state of a logged-in connection. It ends with the connection, and its files are closed.
 #[derive(Debug)]
 pub struct Session {
-    subject: Subject,
+    who: Principal,
     descriptors: Descriptors,
 }
 
 impl Session {
-    /// Starts the session of a subject.
+    /// Starts the session of a login.
     #[must_use]
-    pub fn new(subject: Subject) -> Self {
+    pub fn new(who: Principal) -> Self {
         Self {
-            subject,
+            who,
             descriptors: Descriptors::default(),
         }
     }
 
     /// Returns who this is.
     #[must_use]
+    pub const fn who(&self) -> &Principal {
+        &self.who
+    }
+
+    /// Returns who this acts for.
+    #[must_use]
     pub const fn subject(&self) -> &Subject {
-        &self.subject
+        self.who.subject()
     }
 
     /// Returns the open files.
@@ -37,8 +76,8 @@ impl Session {
     }
 
     /// Returns who this is, and the open files to open and close some.
-    pub const fn parts_mut(&mut self) -> (&Subject, &mut Descriptors) {
-        (&self.subject, &mut self.descriptors)
+    pub const fn parts_mut(&mut self) -> (&Principal, &mut Descriptors) {
+        (&self.who, &mut self.descriptors)
     }
 }
 
@@ -121,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded() {
-        let mut session = Session::new(Subject::new(Method::Unix, b"alice"));
+        let mut session = Session::new(Principal::new(Subject::new(Method::Unix, b"alice")));
         let shared = file();
         for expected in 0..DESCRIPTORS_MAX {
             let number = session.descriptors.insert(shared.try_clone().unwrap());

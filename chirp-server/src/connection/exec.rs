@@ -111,9 +111,9 @@ impl Connection {
             ));
         }
         let request = Arc::new(request);
-        let (server, subject) = (Arc::clone(&self.server), self.session.subject().clone());
+        let (server, who) = (Arc::clone(&self.server), self.session.who().clone());
         let (runner, asked) = (Arc::clone(exec), Arc::clone(&request));
-        let prepare = move || exec::prepare(&runner, &server.export, &subject, &asked);
+        let prepare = move || exec::prepare(&runner, &server.export, &who, &asked);
         let subject = self.session.subject().as_str();
         let started = exec.executions.start(subject, request, prepare).await?;
         Ok((started.execution.id(), started.attach))
@@ -135,7 +135,7 @@ impl Connection {
     }
 
     fn is_superuser(&self) -> bool {
-        self.server.export.is_superuser(self.session.subject())
+        self.server.export.is_superuser(self.session.who())
     }
 
     /// Answers a value as JSON with its length; what does not exist, or not for this subject, is

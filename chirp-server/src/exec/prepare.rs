@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use chirp_proto::acl::Rights;
 use chirp_proto::request::OpenFlags;
-use chirp_proto::{Code, Subject, VirtualPath};
+use chirp_proto::{Code, VirtualPath};
 use exec_ext::request::{ExecRequest, OutputTo, StdinFrom};
 use exec_ext::runner::{DEFAULT_PATH, Input, Output, Prepared, StartError, find_program};
 
@@ -17,6 +17,7 @@ use super::Exec;
 use crate::authorize::{Door, Failure};
 use crate::config::Sandbox;
 use crate::export::Export;
+use crate::session::Principal;
 use crate::vfs::{Dir, Follow};
 
 /// How often a path is looked at anew because it changed between check and use.
@@ -30,7 +31,7 @@ const RACES_MAX: usize = 16;
 pub(crate) fn prepare(
     exec: &Exec,
     export: &Export,
-    subject: &Subject,
+    who: &Principal,
     request: &ExecRequest,
 ) -> Result<Prepared, StartError> {
     if exec.sandbox == Sandbox::Require {
@@ -39,7 +40,7 @@ pub(crate) fn prepare(
             "no sandbox can be enforced, and the server was started with --sandbox=require",
         ));
     }
-    let door = export.door(subject);
+    let door = export.door(who);
     let path = virtual_path(&request.path)?;
     let cwd = named(&path, || working_directory(door, &path))?;
     let stdout = output(door, &request.stdout)?;

@@ -8,7 +8,7 @@ use chirp_proto::{Method, Subject, encode};
 use chirp_server::dispatch::dispatch;
 use chirp_server::export::{Export, Policy};
 use chirp_server::outcome::Outcome;
-use chirp_server::session::Session;
+use chirp_server::session::{Principal, Session};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +68,7 @@ impl Tree {
     pub(crate) fn peer(&self, method: Method, name: &str) -> Peer<'_> {
         Peer {
             export: &self.export,
-            session: Session::new(Subject::new(method, name.as_bytes())),
+            session: Session::new(Principal::new(Subject::new(method, name.as_bytes()))),
         }
     }
 

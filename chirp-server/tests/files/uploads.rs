@@ -134,7 +134,8 @@ fn child_that_is_killed() {
         Export::open(&dir.join("root"), &dir.join("transient"), Policy::default()).unwrap();
     export.initialise_acl(b"unix:alice rwldax\n").unwrap();
     let subject = chirp_proto::Subject::new(chirp_proto::Method::Unix, b"alice");
-    let session = chirp_server::session::Session::new(subject);
+    let session =
+        chirp_server::session::Session::new(chirp_server::session::Principal::new(subject));
     let mut alice = Peer {
         export: &export,
         session,
@@ -292,7 +293,8 @@ fn child_on_a_small_disk() {
         Export::open(&dir.join("root"), &dir.join("transient"), Policy::default()).unwrap();
     export.initialise_acl(b"unix:alice rwldax\n").unwrap();
     let subject = chirp_proto::Subject::new(chirp_proto::Method::Unix, b"alice");
-    let session = chirp_server::session::Session::new(subject);
+    let session =
+        chirp_server::session::Session::new(chirp_server::session::Principal::new(subject));
     let mut alice = Peer {
         export: &export,
         session,
