@@ -4,19 +4,20 @@
 //!
 //! | verbs | rights (`chirp-protocol.md`, parts 3 and 6) | last link | here |
 //! |---|---|---|---|
-//! | `getfile`, `md5`, `hash`, `sha256` | R | followed | [`Door::look`] |
-//! | `readlink` | R | itself | [`Door::look`] |
+//! | `getfile`, `getstream`, `md5`, `hash`, `sha256`, `getxattr`, `listxattr` | R | followed | [`Door::look`] |
+//! | `readlink`, `lgetxattr`, `llistxattr` | R | itself | [`Door::look`] |
 //! | `stat`, `statfs`, `localpath` | L | followed | [`Door::look`] |
 //! | `lstat` | L | itself | [`Door::look`] |
 //! | `access` | R, W, X by its mode; X is L on a directory | followed | [`Door::access`] |
 //! | `getdir`, `getlongdir` | L on the directory | followed | [`Door::directory`] |
 //! | `setacl`, `resetacl` | A on the directory | followed | [`Door::administer`] |
 //! | `getacl` | none | followed | [`Door::effective_acl`] |
-//! | `chmod`, `chown`, `truncate`, `utime` | W | followed | [`Door::change`] |
+//! | `chmod`, `chown`, `truncate`, `utime`, `setxattr`, `removexattr` | W | followed | [`Door::change`] |
+//! | `lsetxattr`, `lremovexattr` | W | itself | [`Door::change`] |
 //! | `link`, its source | R and W | itself | [`Door::change`] |
 //! | `link`, its target; `symlink`; `rename`, its target | W | itself | [`Door::create`] |
 //! | `open` | R to read, W to change; or P for a new file | followed | [`Door::open`] |
-//! | `putfile` | W; or P for a new file | followed | [`Door::put`] |
+//! | `putfile`, `putstream` | W; or P for a new file | followed | [`Door::put`] |
 //! | `mkdir` | V, else W | itself | [`Door::mkdir`] |
 //! | `unlink`, `rmdir`, `rmall` | D, part 6.6 | itself | [`Door::delete`] |
 //! | `rename`, its source | R and D, part 6.6 | itself | [`Door::take`] |

@@ -5,6 +5,7 @@
 //! gathered and sent together.
 
 mod exec;
+mod stream;
 
 use std::io;
 use std::net::SocketAddr;
@@ -83,6 +84,7 @@ async fn serve_until_end(
         drain: Box::pin(stop.drain.clone().cancelled_owned()),
         turn: 0,
         alone: true,
+        ended: false,
         draining: stop.drain,
         session: Session::new(who),
         decoder: Decoder::default(),
@@ -109,6 +111,8 @@ struct Connection {
     turn: u64,
     /// No other connection read anything between this one's last two reads.
     alone: bool,
+    /// The last answer ends the connection.
+    ended: bool,
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     draining: CancellationToken,
 }
@@ -144,6 +148,9 @@ impl Connection {
                 Step::Request { request, used } => {
                     self.input.advance(used);
                     self.request(request).await?;
+                    if self.ended {
+                        return Ok(());
+                    }
                 }
             }
             self.idle_since = Instant::now();
@@ -222,6 +229,8 @@ impl Connection {
                     let verdict = self.receive(length, sink).await?;
                     self.verdict(verdict);
                 }
+                Outcome::SendStream(file) => Box::pin(self.send_stream(&file)).await?,
+                Outcome::ReceiveStream(sink) => Box::pin(self.receive_stream(sink)).await?,
                 Outcome::Body {
                     length,
                     limit,

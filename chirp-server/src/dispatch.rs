@@ -11,7 +11,7 @@ use chirp_proto::{Code, Request};
 use crate::authorize::Failure;
 use crate::export::Export;
 use crate::handlers::body::Refused;
-use crate::handlers::{acl, body, digest, dir, file, identity, metadata, name};
+use crate::handlers::{acl, body, digest, dir, file, identity, metadata, name, stream, xattr};
 use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::vfs::Follow;
@@ -72,10 +72,33 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         }
         Request::Fchown { fd, uid: _, gid: _ } => file::fchown(descriptors.file(*fd)?),
 
+        Request::Fgetxattr { fd, name } => {
+            xattr::get(&*xattr::readable(descriptors.file(*fd)?)?, name)
+        }
+        Request::Flistxattr { fd } => xattr::list(&*xattr::readable(descriptors.file(*fd)?)?),
+        Request::Fsetxattr {
+            fd,
+            name,
+            length,
+            flags,
+        } => {
+            let file = xattr::writable(descriptors.file(*fd)?)?;
+            xattr::set(file, name, *length, *flags)
+        }
+        Request::Fremovexattr { fd, name } => {
+            xattr::remove(&*xattr::writable(descriptors.file(*fd)?)?, name)
+        }
+
         Request::Getfile { path } => body::getfile(&door.look(path, Yes, Rights::READ)?),
         Request::Putfile { path, mode, length } => {
             let (target, replace) = door.put(path)?;
             body::putfile(export, &target, replace, *mode, *length)
+        }
+
+        Request::Getstream { path } => stream::getstream(&door.look(path, Yes, Rights::READ)?),
+        Request::Putstream { path } => {
+            let (target, replace) = door.put(path)?;
+            stream::putstream(export, &target, replace)
         }
 
         Request::Getdir { path } => dir::listing(&door.directory(path, Rights::LIST)?, false),
@@ -124,6 +147,42 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         Request::Utime { path, atime, mtime } => {
             metadata::utime(&door.change(path, Yes, Rights::WRITE)?, *atime, *mtime)
         }
+        Request::Getxattr { path, name } => {
+            xattr::get(&*xattr::of(&door.look(path, Yes, Rights::READ)?)?, name)
+        }
+        Request::Lgetxattr { path, name } => {
+            xattr::get(&*xattr::of(&door.look(path, No, Rights::READ)?)?, name)
+        }
+        Request::Listxattr { path } => {
+            xattr::list(&*xattr::of(&door.look(path, Yes, Rights::READ)?)?)
+        }
+        Request::Llistxattr { path } => {
+            xattr::list(&*xattr::of(&door.look(path, No, Rights::READ)?)?)
+        }
+        Request::Setxattr {
+            path,
+            name,
+            length,
+            flags,
+        } => {
+            let file = xattr::of(&door.change(path, Yes, Rights::WRITE)?)?;
+            xattr::set(file, name, *length, *flags)
+        }
+        Request::Lsetxattr {
+            path,
+            name,
+            length,
+            flags,
+        } => {
+            let file = xattr::of(&door.change(path, No, Rights::WRITE)?)?;
+            xattr::set(file, name, *length, *flags)
+        }
+        Request::Removexattr { path, name } => {
+            xattr::remove(&*xattr::of(&door.change(path, Yes, Rights::WRITE)?)?, name)
+        }
+        Request::Lremovexattr { path, name } => {
+            xattr::remove(&*xattr::of(&door.change(path, No, Rights::WRITE)?)?, name)
+        }
         Request::Hash { algorithm, path } => {
             let source = door.look(path, Yes, Rights::READ)?;
             match algorithm {
@@ -158,20 +217,6 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         | Request::JobWait { .. } => Err(Code::InvalidRequest.into()),
 
         Request::Whoareyou { .. }
-        | Request::Fgetxattr { .. }
-        | Request::Flistxattr { .. }
-        | Request::Fsetxattr { .. }
-        | Request::Fremovexattr { .. }
-        | Request::Getstream { .. }
-        | Request::Putstream { .. }
-        | Request::Getxattr { .. }
-        | Request::Lgetxattr { .. }
-        | Request::Listxattr { .. }
-        | Request::Llistxattr { .. }
-        | Request::Setxattr { .. }
-        | Request::Lsetxattr { .. }
-        | Request::Removexattr { .. }
-        | Request::Lremovexattr { .. }
         | Request::Audit { .. }
         | Request::Search { .. }
         | Request::Thirdput { .. }

@@ -55,6 +55,11 @@ pub enum Outcome {
         /// Where it goes.
         sink: Box<dyn Receiver>,
     },
+    /// 0 and the file to its end; then the connection is closed (`getstream`).
+    SendStream(File),
+    /// 0, then a body that ends with the client's side of the connection, which is closed without
+    /// an answer (`putstream`).
+    ReceiveStream(Box<dyn Receiver>),
     /// A body that comes at once and is needed whole: taken into memory, then what comes of it.
     Body {
         /// The length the client announced.
@@ -94,7 +99,10 @@ impl Outcome {
                 encode::number(0, out);
                 out.put_slice(text);
             }
-            Self::Listing(_) | Self::ReceiveAfterGo { .. } => encode::number(0, out),
+            Self::Listing(_)
+            | Self::ReceiveAfterGo { .. }
+            | Self::SendStream(_)
+            | Self::ReceiveStream(_) => encode::number(0, out),
             Self::Gather(gather) => encode::number(gather.total(), out),
             Self::SendFile { length, .. } => encode::number(*length, out),
             // These answer when they are done.

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 /// Bytes that one step of a transfer moves at most.
 pub const CHUNK: usize = 256 * 1024;
 
+/// Bytes of a stream that are gathered before they are written.
+const STREAM_CHUNK: usize = 64 * 1024;
+
 /// The least that a transfer must move a second, on average over the stall time.
 const BYTES_PER_SECOND_MIN: u64 = 1024;
 
@@ -154,6 +157,44 @@ pub async fn send_file(
     Ok(())
 }
 
+/// Sends a file from its beginning to its end, which may move while it is sent.
+///
+/// # Errors
+///
+/// The connection's or the file's.
+///
+/// # Cancel safety
+///
+/// Not cancel safe.
+pub async fn send_to_end(
+    stream: &TcpStream,
+    file: &File,
+    progress: &mut Progress,
+) -> io::Result<()> {
+    let mut position = 0;
+    loop {
+        let sent = stream.try_io(Interest::WRITABLE, || {
+            Ok(rustix::fs::sendfile(
+                stream,
+                file,
+                Some(&mut position),
+                4 * CHUNK,
+            )?)
+        });
+        match sent {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                progress.note(count);
+                tokio::task::coop::consume_budget().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                progress.wait(stream.writable()).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Where a body goes.
 pub trait Sink {
     /// Takes the next bytes of the body.
@@ -269,4 +310,70 @@ pub async fn receive(
         hand_over(sink, &mut outcome, &chunk).await;
     }
     Ok(outcome)
+}
+
+/// Receives a body that ends with the peer's side of the connection: first what stands in
+/// `buffered`, then from the connection.
+///
+/// # Errors
+///
+/// The connection's; `TimedOut` for lack of progress; the sink's, in words, and then the rest of the
+/// body was not read.
+///
+/// # Cancel safety
+///
+/// Not cancel safe.
+pub async fn receive_to_end(
+    stream: &TcpStream,
+    buffered: &mut BytesMut,
+    sink: &mut impl Sink,
+    progress: &mut Progress,
+) -> io::Result<()> {
+    let refused = |code: Code| io::Error::other(format!("the stream cannot be kept: {code}"));
+    let mut chunk = buffered.split();
+    let mut outcome = Ok(());
+    loop {
+        if chunk.len() >= STREAM_CHUNK {
+            hand_over(sink, &mut outcome, &chunk).await;
+            outcome.map_err(refused)?;
+            chunk.clear();
+        }
+        let room = STREAM_CHUNK - chunk.len();
+        chunk.reserve(room);
+        match stream.try_read_buf(&mut (&mut chunk).limit(room)) {
+            Ok(0) => break,
+            Ok(count) => {
+                progress.note(count);
+                tokio::task::coop::consume_budget().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                progress.wait(stream.readable()).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    hand_over(sink, &mut outcome, &chunk).await;
+    outcome.map_err(refused)
+}
+
+/// Reads and drops what the peer still sends after this side has said its last, until it closes
+/// its side; for as long as `patience` allows. A connection closed with unread bytes would be reset, and the
+/// peer might lose the end of what it was sent.
+pub async fn drop_until_end(stream: &TcpStream, patience: Duration) {
+    let drain = async {
+        let mut dropped = [0; 4096];
+        loop {
+            match stream.try_read(&mut dropped) {
+                Ok(0) => return,
+                Ok(_) => tokio::task::coop::consume_budget().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if stream.readable().await.is_err() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    };
+    let _ended = tokio::time::timeout(patience, drain).await;
 }

@@ -22,25 +22,18 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// Delete a line when the server has learned it. `job-lifecycle-` must then run in order, on a server
 /// of its own.
 const NOT_YET: &[&str] = &[
-    "acl-reset",
     "audit",
     "auth-ticket-",
-    "chown-",
     "debug-",
-    "fchown-",
-    "getstream",
     "job-",
     "lsalloc-",
     "mkalloc-",
-    "putstream",
     "quota-",
     "right-search-",
     "search-",
-    "setrep",
     "super-ticket-",
     "ticket-",
     "whoareyou",
-    "xattr-",
 ];
 
 fn main() -> Result<ExitCode> {

@@ -9,3 +9,5 @@ pub(crate) mod file;
 pub(crate) mod identity;
 pub(crate) mod metadata;
 pub(crate) mod name;
+pub(crate) mod stream;
+pub(crate) mod xattr;

@@ -262,6 +262,20 @@ impl Located {
         dir.readable().map(File::from)
     }
 
+    /// Opens the object, a file or a directory, for its extended attributes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Located::open`]; `OPNOTSUPP` for a link and `PERM` for a special file, which have none
+    /// that clients may see.
+    pub fn open_for_attributes(&self) -> Result<File, Errno> {
+        match self.file_type() {
+            Some(FileType::Directory | FileType::RegularFile) | None => self.open_any(),
+            Some(FileType::Symlink) => Err(Errno::OPNOTSUPP),
+            Some(_) => Err(Errno::PERM),
+        }
+    }
+
     /// Cuts or extends a file.
     ///
     /// # Errors

@@ -14,7 +14,8 @@
 //! | [`tree`] | removal of whole trees |
 //! | [`stride`] | the gather and scatter of `sread` and `swrite` |
 //! | [`temporary`], [`journal`] | files under construction, and their removal after a crash |
-//! | [`upload`] | `putfile` |
+//! | [`upload`] | `putfile`, `putstream` |
+//! | [`xattr`] | extended attributes |
 //! | [`wire`] | status structures as the wire has them |
 
 mod dir;
@@ -28,6 +29,7 @@ pub mod temporary;
 pub mod tree;
 pub mod upload;
 pub mod wire;
+pub mod xattr;
 
 pub use dir::Dir;
 pub use journal::Journal;

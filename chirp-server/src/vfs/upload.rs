@@ -1,4 +1,4 @@
-//! `putfile`: content that becomes visible all at once.
+//! `putfile`, `putstream`: content that becomes visible all at once.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::located::new_file_mode;
 use super::temporary::{Replace, Temporary};
-use super::{Journal, Located, Object};
+use super::{Dir, Journal, Located, Object, xattr};
 
 /// A file being uploaded. Until [`Upload::commit`] the name keeps what it had; dropping the upload
 /// leaves it so.
@@ -91,7 +91,8 @@ impl Upload {
         self.written
     }
 
-    /// Puts the content in place of what has the name now, whose mode it keeps.
+    /// Puts the content in place of what has the name now, whose mode and extended attributes it
+    /// keeps.
     ///
     /// # Errors
     ///
@@ -107,6 +108,7 @@ impl Upload {
                         if mode != self.mode {
                             rustix::fs::fchmod(&self.file, mode)?;
                         }
+                        copy_attributes(self.temporary.dir(), &self.name, &self.file)?;
                         return self.temporary.take_place(&self.name);
                     }
                     _ => {}
@@ -116,5 +118,16 @@ impl Upload {
             }
         }
         self.temporary.install(&self.name, self.replace)
+    }
+}
+
+/// Gives the new file the attributes that clients see on the old one.
+fn copy_attributes(dir: &Dir, old: &[u8], new: &File) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, old, flags, Mode::empty()) {
+        Ok(old) => xattr::copy(&File::from(old), new),
+        // Removed or replaced meanwhile, or nothing that the server may read.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }

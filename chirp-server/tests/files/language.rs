@@ -174,6 +174,32 @@ fn answer(outcome: Outcome, input: &mut BytesMut, out: &mut BytesMut) -> bool {
         }
         Outcome::Receive { length, sink } => return receive(length, sink, input, out),
         Outcome::ReceiveAfterGo { length, sink } => return receive(length, sink, input, out),
+        Outcome::Body {
+            length,
+            limit,
+            then,
+        } => {
+            let wanted = usize::try_from(length).unwrap();
+            let body = input.split_to(wanted.min(input.len()));
+            return match (body.len() == wanted, length > limit) {
+                (false, _) => false,
+                (true, true) => answer(Outcome::Failed(chirp_proto::Code::NoMemory), input, out),
+                (true, false) => answer(then(body.to_vec()), input, out),
+            };
+        }
+        // All that follows is the stream, and it ends with the connection.
+        Outcome::SendStream(mut file) => {
+            use std::io::Read;
+            let mut data = Vec::new();
+            file.read_to_end(&mut data).unwrap();
+            out.put_slice(&data);
+            return false;
+        }
+        Outcome::ReceiveStream(mut sink) => {
+            sink.take(&input.split()).unwrap();
+            sink.finish().unwrap();
+            return false;
+        }
         Outcome::Blocking { work, .. } => {
             return answer(work(&CancellationToken::new()), input, out);
         }

@@ -14,3 +14,4 @@ mod limits;
 mod requests;
 mod rights;
 mod uploads;
+mod xattrs;

@@ -22,5 +22,6 @@ mod input;
 mod login;
 mod presence;
 mod start;
+mod streams;
 mod time;
 mod uploads;
