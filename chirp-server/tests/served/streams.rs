@@ -118,7 +118,8 @@ fn a_stream_that_stalls_is_given_up_by_a_reset() {
     let mut peer = server.owner();
     peer.send("putstream /f\n").read_exactly("0\n").send("slow");
     let mut byte = [0];
-    let error = (&*peer.socket()).read(&mut byte).unwrap_err();
+    let mut socket = peer.socket();
+    let error = socket.read(&mut byte).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     eventually("nothing is left of it", || place.debris().is_empty());
     assert!(!place.host("f").exists());
