@@ -69,9 +69,7 @@ impl Decoder {
             return Step::End;
         }
         let Some(end) = end else {
-            if buffer.len() <= LINE_MAX
-                || content_length(buffer) <= LINE_MAX && buffer.len() <= RAW_LINE_MAX
-            {
+            if !is_overlong(buffer) {
                 return Step::More;
             }
             self.overlong = true;
@@ -79,14 +77,16 @@ impl Decoder {
         };
         let (line, _) = buffer.split_at(end);
         let used = end + 1;
-        let line = clean(line);
-        if line.len() > LINE_MAX {
+        // Asked of all bytes of the line, also of those behind a NUL, so that the answer does not
+        // depend on the pieces in which they came.
+        if is_overlong(line) {
             return Step::Malformed {
                 code: Code::TooBig,
                 used,
                 body: 0,
             };
         }
+        let line = clean(line);
         match line.first() {
             None => Step::Skip { used },
             Some(&EOT) => Step::End,
@@ -123,6 +123,11 @@ fn clean(line: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(line);
     }
     Cow::Owned(line.iter().copied().filter(|&byte| byte != b'\r').collect())
+}
+
+/// Reports whether this is more than a line may hold; CRs count little.
+fn is_overlong(line: &[u8]) -> bool {
+    line.len() > LINE_MAX && (line.len() > RAW_LINE_MAX || content_length(line) > LINE_MAX)
 }
 
 fn content_length(line: &[u8]) -> usize {
