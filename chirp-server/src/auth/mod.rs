@@ -14,6 +14,9 @@ use chirp_proto::parse::line;
 use chirp_proto::{Method, Subject};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// Bytes of a line that is too long for a method's name after which its sender is given up.
+const SKIPPED_MAX: usize = 1024 * 1024;
+
 /// What logins need to know.
 #[derive(Debug)]
 pub struct AuthConfig {
@@ -61,7 +64,11 @@ where
 {
     let mut talk = Talk { stream, buffer };
     loop {
-        let line = talk.line(LINE_MAX).await?;
+        let line = match talk.line(LINE_MAX).await {
+            // Too long for a method's name. The reference closes without a word (W25).
+            Err(AuthError::TooLong(_)) => talk.skip_line().await.map(|()| Vec::new())?,
+            line => line?,
+        };
         let method = Method::from_name(&line).filter(|method| config.methods.contains(method));
         let Some(method) = method else {
             tracing::debug!(target: "auth", method = %line.escape_ascii(), "method refused");
@@ -116,6 +123,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
                 return Ok(line);
             }
             // Bounded: `split` refuses what is longer than its limit.
+            if self.stream.read_buf(self.buffer).await? == 0 {
+                return Err(AuthError::Closed);
+            }
+        }
+    }
+
+    /// Drops a line that is too long.
+    ///
+    /// # Errors
+    ///
+    /// As [`Talk::line`]: even this has a limit, [`SKIPPED_MAX`].
+    async fn skip_line(&mut self) -> Result<(), AuthError> {
+        let mut skipped = 0;
+        loop {
+            let end = memchr::memchr(b'\n', self.buffer);
+            let used = end.map_or(self.buffer.len(), |end| end + 1);
+            bytes::Buf::advance(self.buffer, used);
+            skipped += used;
+            if end.is_some() {
+                return Ok(());
+            }
+            if skipped > SKIPPED_MAX {
+                return Err(line::TooLong(SKIPPED_MAX).into());
+            }
             if self.stream.read_buf(self.buffer).await? == 0 {
                 return Err(AuthError::Closed);
             }

@@ -60,10 +60,13 @@ impl<'a> Server<'a> {
         eventually("the server listens", || {
             let ended = server.child.try_wait().unwrap();
             assert_eq!(ended, None, "the server ended:\n{}", server.log());
-            port_file.exists()
+            let port = fs::read_to_string(&port_file).unwrap_or_default();
+            // Without its LF it is being written.
+            server.port = port
+                .strip_suffix('\n')
+                .map_or(0, |port| port.parse().unwrap());
+            server.port != 0
         });
-        let port = fs::read_to_string(&port_file).unwrap();
-        server.port = port.strip_suffix('\n').unwrap().parse().unwrap();
         server
     }
 
