@@ -3,6 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::code::Code;
+use crate::dialect::{self, Dialect};
 use crate::path::VirtualPath;
 use crate::request::{Request, Stride};
 
@@ -41,7 +42,13 @@ pub fn counted(data: &[u8], out: &mut BytesMut) {
 /// Words that are not paths (subjects, rights, host names) go out as they are: the protocol has no
 /// escape for them. [`is_word`] tells whether such a word survives.
 pub fn request(request: &Request, out: &mut BytesMut) {
-    Line { out }.request(request);
+    request_in(Dialect::Plain, request, out);
+}
+
+/// Appends a request line as a dialect has it; [`request()`] is for plain ones. In HTCondor's every word
+/// but an empty one survives.
+pub fn request_in(dialect: Dialect, request: &Request, out: &mut BytesMut) {
+    Line { dialect, out }.request(request);
     out.put_u8(b'\n');
 }
 
@@ -56,6 +63,7 @@ pub fn is_word(text: &[u8]) -> bool {
 
 /// A line under construction.
 struct Line<'a> {
+    dialect: Dialect,
     out: &'a mut BytesMut,
 }
 
@@ -67,13 +75,19 @@ impl Line<'_> {
 
     fn raw(&mut self, word: &[u8]) -> &mut Self {
         self.out.put_u8(b' ');
-        self.out.put_slice(word);
+        match self.dialect {
+            Dialect::Plain => self.out.put_slice(word),
+            Dialect::Condor => dialect::escape_into(word, self.out),
+        }
         self
     }
 
     fn path(&mut self, path: &VirtualPath) -> &mut Self {
         self.out.put_u8(b' ');
-        path.encode_into(self.out);
+        match self.dialect {
+            Dialect::Plain => path.encode_into(self.out),
+            Dialect::Condor => dialect::escape_into(path.as_bytes(), self.out),
+        }
         self
     }
 
@@ -82,10 +96,11 @@ impl Line<'_> {
     }
 
     fn stride(&mut self, stride: &Stride) -> &mut Self {
-        self.n(stride.length)
-            .n(stride.piece)
-            .n(stride.every)
-            .n(stride.offset)
+        self.n(stride.length);
+        match self.dialect {
+            Dialect::Plain => self.n(stride.piece).n(stride.every).n(stride.offset),
+            Dialect::Condor => self.n(stride.offset).n(stride.piece).n(stride.every),
+        }
     }
 
     fn request(&mut self, request: &Request) {
@@ -238,6 +253,22 @@ impl Line<'_> {
             R::JobReap { length } => self.verb("job_reap").n(*length),
             R::JobStatus { length } => self.verb("job_status").n(*length),
             R::JobWait { id, seconds } => self.verb("job_wait").n(*id).n(*seconds),
+
+            R::Read { fd, length } => self.verb("read").n(*fd).n(*length),
+            R::Write { fd, length } => self.verb("write").n(*fd).n(*length),
+            R::Lseek { fd, offset, whence } => {
+                self.verb("lseek").n(*fd).n(*offset).n(whence.number())
+            }
+            R::GetJobAttr { name } => self.verb("get_job_attr").raw(name),
+            R::GetJobAttrDelayed { name } => self.verb("get_job_attr_delayed").raw(name),
+            R::SetJobAttr { name, value } => self.verb("set_job_attr").raw(name).raw(value),
+            R::SetJobAttrDelayed { name, value } => {
+                self.verb("set_job_attr_delayed").raw(name).raw(value)
+            }
+            R::Ulog { text } => self.verb("ulog").raw(text),
+            R::Constrain { expression } => self.verb("constrain").raw(expression),
+            R::Lookup { path } => self.verb("lookup").path(path),
+            R::Version => self.verb("version"),
 
             R::Features => self.verb("features"),
             R::Sha256 { path } => self.verb("sha256").path(path),

@@ -15,6 +15,7 @@
 //! | [`path`] | percent-encoding and virtual paths |
 //! | [`stat`] | stat and statfs lines |
 //! | [`acl`] | rights and access control lists |
+//! | [`dialect`] | how cctools' and HTCondor's lines differ |
 //! | [`auth`] | login methods, login messages and the identity they prove |
 //! | [`limits`] | every limit of the wire in one place |
 //!
@@ -33,6 +34,7 @@
 pub mod acl;
 pub mod auth;
 pub mod code;
+pub mod dialect;
 pub mod encode;
 pub mod limits;
 pub mod parse;
@@ -42,6 +44,7 @@ pub mod stat;
 
 pub use auth::{Method, Subject};
 pub use code::Code;
+pub use dialect::Dialect;
 pub use path::VirtualPath;
 pub use request::Request;
 pub use stat::{Stat, StatFs};

@@ -3,6 +3,9 @@
 /// Content bytes of a request line, its LF and any CR not counted.
 pub const LINE_MAX: usize = 1023;
 
+/// Content bytes of a request line in HTCondor's dialect, and of a login line where cookies are taken.
+pub const CONDOR_LINE_MAX: usize = 5120;
+
 /// Content bytes of a login line other than the method name.
 pub const AUTH_LINE_MAX: usize = 2047;
 

@@ -318,6 +318,45 @@ pub enum Request {
         seconds: i64,
     },
 
+    // Only in HTCondor's dialect: open files with a position, and what it says about jobs.
+    Read {
+        fd: Descriptor,
+        length: u64,
+    },
+    Write {
+        fd: Descriptor,
+        length: u64,
+    },
+    Lseek {
+        fd: Descriptor,
+        offset: i64,
+        whence: Whence,
+    },
+    GetJobAttr {
+        name: Vec<u8>,
+    },
+    GetJobAttrDelayed {
+        name: Vec<u8>,
+    },
+    SetJobAttr {
+        name: Vec<u8>,
+        value: Vec<u8>,
+    },
+    SetJobAttrDelayed {
+        name: Vec<u8>,
+        value: Vec<u8>,
+    },
+    Ulog {
+        text: Vec<u8>,
+    },
+    Constrain {
+        expression: Vec<u8>,
+    },
+    Lookup {
+        path: VirtualPath,
+    },
+    Version,
+
     // Our extension.
     Features,
     Sha256 {
@@ -419,6 +458,40 @@ pub struct Stride {
     pub piece: u64,
     pub every: u64,
     pub offset: u64,
+}
+
+/// What the offset of `lseek` counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    /// 0: the start of the file.
+    Start,
+    /// 1: the position of the descriptor.
+    Position,
+    /// 2: the end of the file.
+    End,
+}
+
+impl Whence {
+    /// Returns the meaning of a number on the wire.
+    #[must_use]
+    pub const fn from_number(number: i64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Start),
+            1 => Some(Self::Position),
+            2 => Some(Self::End),
+            _ => None,
+        }
+    }
+
+    /// Returns the number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Start => 0,
+            Self::Position => 1,
+            Self::End => 2,
+        }
+    }
 }
 
 /// The mode of `access`: bits 4, 2 and 1 for read, write and execute; 0 asks for existence.
@@ -584,6 +657,7 @@ impl Request {
     pub const fn body_length(&self) -> u64 {
         match self {
             Self::Pwrite { length, .. }
+            | Self::Write { length, .. }
             | Self::Fsetxattr { length, .. }
             | Self::Setxattr { length, .. }
             | Self::Lsetxattr { length, .. }

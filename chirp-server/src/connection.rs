@@ -18,16 +18,17 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use chirp_proto::parse::{Decoder, Step};
 use chirp_proto::{Code, Request, encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::auth::{self, AuthError};
+use crate::auth::{self, AuthError, Login};
 use crate::dispatch::dispatch;
 use crate::listener::Stop;
 use crate::outcome::{Outcome, Receiver, Then};
 use crate::server::Server;
-use crate::session::{Principal, Session};
+use crate::session::Session;
 use crate::transfer::{self, Collect, Discard, Progress, Sink};
 
 /// Bytes that are read at once while looking for requests.
@@ -38,6 +39,12 @@ const KEPT: usize = 8 * 1024;
 
 /// How long a connection looks for the next request before it sleeps.
 const LINGER: Duration = Duration::from_micros(50);
+
+/// How long a client that is told why its connection ends has to read that.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Bytes that are read and dropped meanwhile.
+const FAREWELL_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Bytes of gathered answers after which they are sent.
 const FLUSH_AT: usize = 64 * 1024;
@@ -68,9 +75,9 @@ async fn serve_until_end(
     let mut input = BytesMut::with_capacity(READ);
     let address = peer.ip().to_canonical();
     let login = auth::login(&server.auth, address, &mut stream, &mut input);
-    let who = tokio::select! {
+    let Login { who, dialect } = tokio::select! {
         login = tokio::time::timeout(server.idle, login) => match login {
-            Ok(Ok(subject)) => Principal::new(subject),
+            Ok(Ok(login)) => login,
             Ok(Err(AuthError::Closed)) => return Ok(()),
             Ok(Err(error)) => return Err(io::Error::other(error)),
             Err(_) => return Err(io::Error::other("no login within the idle time")),
@@ -86,14 +93,31 @@ async fn serve_until_end(
         alone: true,
         ended: false,
         draining: stop.drain,
-        session: Session::new(who),
-        decoder: Decoder::default(),
+        session: Session::new(who).speaking(dialect),
+        decoder: Decoder::new(dialect),
         input,
         output: BytesMut::new(),
         stream,
         server,
     };
     connection.requests().await
+}
+
+/// Says why the connection ends, and waits a moment for the client to have read that: closing at once
+/// would take back what is still on its way, because the client has sent more than was read.
+async fn last_words(stream: &mut TcpStream, code: Code) -> io::Result<()> {
+    let farewell = async {
+        let mut words = BytesMut::new();
+        encode::failure(code, &mut words);
+        stream.write_all(&words).await?;
+        stream.shutdown().await?;
+        let mut rest = stream.take(FAREWELL_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    match tokio::time::timeout(FAREWELL, farewell).await {
+        Ok(result) => result.map(drop),
+        Err(_) => Ok(()),
+    }
 }
 
 struct Connection {
@@ -131,6 +155,10 @@ impl Connection {
                     continue;
                 }
                 Step::End => return self.flush().await,
+                Step::TooLong => {
+                    self.flush().await?;
+                    return last_words(&mut self.stream, Code::TooBig).await;
+                }
                 Step::Skip { used } => {
                     let line_ended = self.input.get(used.saturating_sub(1)) == Some(&b'\n');
                     self.input.advance(used);
@@ -143,7 +171,7 @@ impl Connection {
                     tracing::debug!(target: "chirp", subject = %self.session.subject(), %code, "malformed request");
                     self.input.advance(used);
                     self.discard(body).await?;
-                    encode::failure(code, &mut self.output);
+                    self.fail(code);
                 }
                 Step::Request { request, used } => {
                     self.input.advance(used);
@@ -186,6 +214,9 @@ impl Connection {
 
     async fn answer(&mut self, mut outcome: Outcome) -> io::Result<()> {
         loop {
+            if let Outcome::Failed(code) = &mut outcome {
+                *code = self.session.dialect().code(*code);
+            }
             outcome.encode_head(&mut self.output);
             match outcome {
                 Outcome::Failed(_)
@@ -259,8 +290,12 @@ impl Connection {
     fn verdict(&mut self, verdict: Result<u64, Code>) {
         match verdict {
             Ok(number) => encode::number(number, &mut self.output),
-            Err(code) => encode::failure(code, &mut self.output),
+            Err(code) => self.fail(code),
         }
+    }
+
+    fn fail(&mut self, code: Code) {
+        encode::failure(self.session.dialect().code(code), &mut self.output);
     }
 
     async fn receive(

@@ -11,13 +11,18 @@ use chirp_proto::{Code, Request};
 use crate::authorize::Failure;
 use crate::export::Export;
 use crate::handlers::body::Refused;
-use crate::handlers::{acl, body, digest, dir, file, identity, metadata, name, stream, xattr};
+use crate::handlers::{
+    acl, body, digest, dir, file, identity, metadata, name, position, stream, xattr,
+};
 use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::vfs::Follow;
 
 /// How often a request is begun anew because its object was replaced between check and use.
 const RACES_MAX: usize = 64;
+
+/// The version of the protocol in HTCondor's count.
+const CONDOR_VERSION: u64 = 2;
 
 /// Carries out a request, or says what the connection has to do for it.
 ///
@@ -47,6 +52,7 @@ fn refuse(request: &Request, code: Code) -> Outcome {
 
 fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<Outcome, Failure> {
     use Follow::{No, Yes};
+    let dialect = session.dialect();
     let (who, descriptors) = session.parts_mut();
     let (subject, door) = (who.subject(), export.door(who));
     match request {
@@ -71,6 +77,11 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             file::fchmod(descriptors.file(*fd)?, *mode, export.is_read_only())
         }
         Request::Fchown { fd, uid: _, gid: _ } => file::fchown(descriptors.file(*fd)?),
+        Request::Read { fd, length } => position::read(descriptors.file(*fd)?, *length),
+        Request::Write { fd, length } => position::write(descriptors.file(*fd)?, *length),
+        Request::Lseek { fd, offset, whence } => {
+            position::lseek(descriptors.file(*fd)?, *offset, *whence)
+        }
 
         Request::Fgetxattr { fd, name } => {
             xattr::get(&*xattr::readable(descriptors.file(*fd)?)?, name)
@@ -101,8 +112,14 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             stream::putstream(export, &target, replace)
         }
 
-        Request::Getdir { path } => dir::listing(&door.directory(path, Rights::LIST)?, false),
-        Request::Getlongdir { path } => dir::listing(&door.directory(path, Rights::LIST)?, true),
+        Request::Getdir { path } => {
+            let dir = door.directory(path, Rights::LIST)?;
+            dir::listing(export, &dir, false, dialect)
+        }
+        Request::Getlongdir { path } => {
+            let dir = door.directory(path, Rights::LIST)?;
+            dir::listing(export, &dir, true, dialect)
+        }
         // The mode is always 0700 (part 3.6).
         Request::Mkdir { path, mode: _ } => {
             let (target, acl) = door.mkdir(path)?;
@@ -203,6 +220,17 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         Request::Resetacl { path, rights } => {
             acl::resetacl(export, &door.administer(path)?, subject, rights)
         }
+
+        // HTCondor's dialect. There is no batch system behind this server whose jobs have attributes,
+        // logs or other places for their files.
+        Request::Version => Ok(Outcome::Number(CONDOR_VERSION)),
+        Request::GetJobAttr { .. }
+        | Request::GetJobAttrDelayed { .. }
+        | Request::SetJobAttr { .. }
+        | Request::SetJobAttrDelayed { .. }
+        | Request::Ulog { .. }
+        | Request::Constrain { .. }
+        | Request::Lookup { .. } => Err(Code::NotSupported.into()),
 
         // Local storage keeps one copy, and there are no allocations and no jobs: the reference
         // without -Q and --jobs answers the same.

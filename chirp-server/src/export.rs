@@ -10,6 +10,7 @@ use chirp_proto::acl::Rights;
 use crate::acl::{self, Acls};
 use crate::authorize::Door;
 use crate::session::Principal;
+use crate::spool::Spool;
 use crate::vfs::journal::JournalError;
 use crate::vfs::{Dir, Journal, Root};
 
@@ -19,6 +20,7 @@ pub struct Export {
     pub(crate) root: Root,
     pub(crate) acls: Acls,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) spool: Spool,
     superuser: Option<String>,
     read_only: bool,
 }
@@ -43,6 +45,9 @@ pub enum ExportError {
     /// The file of `-A` cannot be read.
     #[error("cannot use the default access control list {} (-A)", .0.display())]
     DefaultAcl(PathBuf, #[source] Errno),
+    /// The server's own directory cannot be used.
+    #[error("cannot open the transient directory {} (-y)", .0.display())]
+    Transient(PathBuf, #[source] Errno),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -61,6 +66,8 @@ impl Export {
                 .map_err(|errno| ExportError::DefaultAcl(path.clone(), errno))?;
         }
         let handle = Root::open(root).map_err(|errno| ExportError::Root(root.to_owned(), errno))?;
+        let spool = Spool::open(transient)
+            .map_err(|errno| ExportError::Transient(transient.to_owned(), errno))?;
         let (journal, unfinished) = Journal::open(transient, &handle)?;
         if unfinished > 0 {
             tracing::info!(
@@ -72,6 +79,7 @@ impl Export {
             root: handle,
             acls: Acls::new(policy.default_acl),
             journal: Arc::new(journal),
+            spool,
             superuser: policy.superuser,
             read_only: policy.read_only,
         })

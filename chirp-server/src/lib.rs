@@ -19,6 +19,7 @@
 //! | [`vfs`] | the confined tree |
 //! | [`acl`] | rights files |
 //! | [`transfer`] | bodies between sockets and files |
+//! | [`spool`] | what has to be complete before it can be sent |
 //! | [`transient`] | the directory for the server's own state |
 //! | [`privileges`] | who the server works as |
 //! | [`exec`] | programs for clients |
@@ -44,6 +45,7 @@ pub mod privileges;
 mod random;
 pub mod server;
 pub mod session;
+pub mod spool;
 pub mod transfer;
 pub mod transient;
 pub mod vfs;

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::auth::AuthConfig;
+use crate::auth::cookie::{CookieFile, CookieLogin};
 use crate::config::Args;
 use crate::export::{Export, Policy};
 use crate::features::Identity;
@@ -54,6 +55,11 @@ pub struct Server {
 /// Whatever kept it from starting; the message names the thing and the remedy.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let args = absolute(args)?;
+    let cookie = args
+        .cookie_file
+        .as_deref()
+        .map(CookieFile::open)
+        .transpose()?;
     let account = privileges::settle(args.user.as_deref())?;
     logging::start(&args.debug, args.log.as_deref())?;
     // What the server makes is nobody else's, as the reference has it.
@@ -63,7 +69,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve(args, account));
+    let outcome = runtime.block_on(serve(args, account, cookie));
     // A digest of a huge file would keep the process for as long as it takes, with nobody to tell.
     runtime.shutdown_background();
     outcome
@@ -78,6 +84,7 @@ fn absolute(mut args: Args) -> anyhow::Result<Args> {
     args.root = named(&args.root)?;
     args.challenge_dir = named(&args.challenge_dir)?;
     args.default_acl = args.default_acl.as_deref().map(named).transpose()?;
+    args.cookie_file = args.cookie_file.as_deref().map(named).transpose()?;
     args.transient = args.transient.as_deref().map(named).transpose()?;
     Ok(args)
 }
@@ -94,17 +101,21 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(args: Args, account: Account) -> anyhow::Result<()> {
+async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyhow::Result<()> {
     let root = open_root(&args.root)?;
     let transient = Transient::open(args.transient.as_deref(), &root, &account, args.exec)?;
     let identity = Identity::new();
+    let cookie = cookie
+        .map(|file| file.read(rustix::process::geteuid(), &root))
+        .transpose()?
+        .map(|cookie| CookieLogin::new(cookie, &account.name));
     let exec = args
         .exec
         .then(|| exec::Exec::open(&args, &root, &transient, &account))
         .transpose()?;
     let server = Arc::new(Server {
         export: open_export(&args, &root, &transient, &account).await?,
-        auth: auth_config(&args)?,
+        auth: auth_config(&args, cookie)?,
         idle: args.idle,
         stalled: args.stalled,
         heavy: Semaphore::new(HEAVY_MAX),
@@ -263,7 +274,7 @@ fn advertise(args: &Args, root: &Path, port: u16, account: &Account) -> JoinHand
     tokio::spawn(advertiser.run())
 }
 
-fn auth_config(args: &Args) -> anyhow::Result<AuthConfig> {
+fn auth_config(args: &Args, cookie: Option<CookieLogin>) -> anyhow::Result<AuthConfig> {
     anyhow::ensure!(
         args.challenge_dir.is_dir(),
         "challenge directory {} (-c) is not a directory",
@@ -277,5 +288,6 @@ fn auth_config(args: &Args) -> anyhow::Result<AuthConfig> {
         methods: served.into_iter().filter(named).collect(),
         challenge_dir: args.challenge_dir.clone(),
         unix_timeout: args.unix_timeout,
+        cookie,
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chirp_proto::limits::DESCRIPTORS_MAX;
 use chirp_proto::request::Descriptor;
-use chirp_proto::{Code, Subject};
+use chirp_proto::{Code, Dialect, Subject};
 
 /// Who a connection acts as.
 ///
@@ -44,17 +44,32 @@ impl Principal {
 #[derive(Debug)]
 pub struct Session {
     who: Principal,
+    dialect: Dialect,
     descriptors: Descriptors,
 }
 
 impl Session {
-    /// Starts the session of a login.
+    /// Starts the session of a login, in the plain dialect.
     #[must_use]
     pub fn new(who: Principal) -> Self {
         Self {
             who,
+            dialect: Dialect::Plain,
             descriptors: Descriptors::default(),
         }
+    }
+
+    /// Changes the dialect.
+    #[must_use]
+    pub const fn speaking(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
+    }
+
+    /// Returns the dialect that this speaks.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Returns who this is.

@@ -4,6 +4,7 @@
 //! [`Decoder`] is the server's side. [`reply`] is the client's. [`mod@line`] splits the lines of the
 //! login phase, for both.
 
+mod condor;
 pub mod line;
 pub mod reply;
 mod request;
@@ -12,6 +13,7 @@ mod token;
 use std::borrow::Cow;
 
 use crate::code::Code;
+use crate::dialect::{self, Dialect};
 use crate::limits::{LINE_MAX, RAW_LINE_MAX};
 use crate::request::Request;
 
@@ -44,23 +46,53 @@ pub enum Step {
         /// Bytes of body to drop.
         body: u64,
     },
+    /// A line longer than the dialect has them, where the connection ends with it: answer
+    /// [`Code::TooBig`] and close.
+    TooLong,
     /// The client asks to end the connection (EOT).
     End,
 }
 
+impl Step {
+    fn of(parsed: Result<Request, request::Malformed>, used: usize) -> Self {
+        match parsed {
+            Ok(request) => Self::Request { request, used },
+            Err(request::Malformed { code, body }) => Self::Malformed { code, used, body },
+        }
+    }
+}
+
 /// The incremental parser of request lines (`chirp-protocol.md`, part 1.2 and 1.3).
 ///
-/// An over-long line is answered with [`Code::TooBig`] when its end was seen, and the next line is
-/// a request again, as the public protocol document has it; the reference closes the connection.
+/// In the plain dialect an over-long line is answered with [`Code::TooBig`] when its end was seen, and the next line is
+/// a request again, as the public protocol document has it; the reference closes the connection, as
+/// does HTCondor's proxy ([`Step::TooLong`]).
 #[derive(Debug, Default)]
 pub struct Decoder {
+    dialect: Dialect,
     /// An over-long line is being dropped.
     overlong: bool,
 }
 
 impl Decoder {
+    /// Returns the parser of a dialect's lines; [`Decoder::default`] is that of plain ones.
+    #[must_use]
+    pub const fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            overlong: false,
+        }
+    }
+
     /// Looks at the front of `buffer`.
     pub fn step(&mut self, buffer: &[u8]) -> Step {
+        match self.dialect {
+            Dialect::Plain => self.plain(buffer),
+            Dialect::Condor => condor(buffer),
+        }
+    }
+
+    fn plain(&mut self, buffer: &[u8]) -> Step {
         let end = memchr::memchr(b'\n', buffer);
         if self.overlong {
             return self.leave_overlong(buffer, end);
@@ -90,10 +122,7 @@ impl Decoder {
         match line.first() {
             None => Step::Skip { used },
             Some(&EOT) => Step::End,
-            Some(_) => match request::parse(&line) {
-                Ok(request) => Step::Request { request, used },
-                Err(request::Malformed { code, body }) => Step::Malformed { code, used, body },
-            },
+            Some(_) => Step::of(request::parse(&line, Dialect::Plain), used),
         }
     }
 
@@ -110,6 +139,33 @@ impl Decoder {
                 }
             }
         }
+    }
+}
+
+/// A line of HTCondor's dialect ends with an LF that is not escaped, and a longer one than it may be
+/// ends the connection.
+fn condor(buffer: &[u8]) -> Step {
+    if buffer.first() == Some(&EOT) {
+        return Step::End;
+    }
+    let longest = Dialect::Condor.line_max();
+    let Some(end) = dialect::line_end(buffer) else {
+        return if buffer.len() > longest {
+            Step::TooLong
+        } else {
+            Step::More
+        };
+    };
+    if end > longest {
+        return Step::TooLong;
+    }
+    let (line, _) = buffer.split_at(end);
+    let used = end + 1;
+    let line = memchr::memchr(0, line).map_or(line, |nul| line.split_at(nul).0);
+    match line.iter().find(|&&byte| byte != b'\r') {
+        None => Step::Skip { used },
+        Some(&EOT) => Step::End,
+        Some(_) => Step::of(condor::parse(line), used),
     }
 }
 

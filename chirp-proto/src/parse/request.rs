@@ -1,7 +1,10 @@
 //! One request line to one [`Request`], by its verb.
 
+use std::borrow::Cow;
+
 use super::token::{number_prefix, word};
 use crate::code::Code;
+use crate::dialect::{self, Dialect};
 use crate::limits::IO_MAX;
 use crate::path::VirtualPath;
 use crate::request::{
@@ -26,16 +29,20 @@ impl From<Code> for Malformed {
 }
 
 /// A body of this length follows even though the request is refused.
-fn after_body(body: u64) -> impl Fn(Code) -> Malformed {
+pub(super) fn after_body(body: u64) -> impl Fn(Code) -> Malformed {
     move |code| Malformed { code, body }
 }
 
 /// Parses a line without LF and CR that is not empty.
-pub(super) fn parse(line: &[u8]) -> Result<Request, Malformed> {
+pub(super) fn parse(line: &[u8], dialect: Dialect) -> Result<Request, Malformed> {
     // A verb starts in column one: a line that begins with a blank has an empty one.
     let blank = line.iter().position(|byte| matches!(byte, b' ' | b'\t'));
     let (verb, rest) = line.split_at(blank.unwrap_or(line.len()));
-    let w = &mut Words { rest };
+    parse_verb(verb, &mut Words::new(dialect, rest))
+}
+
+/// Reads the words of a verb.
+pub(super) fn parse_verb(verb: &[u8], w: &mut Words<'_>) -> Result<Request, Malformed> {
     if let Some(request) = parse_body_verb(verb, w)? {
         return Ok(request);
     }
@@ -51,7 +58,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Request, Malformed> {
 
         b"open" => Request::Open {
             path: w.path()?,
-            flags: OpenFlags::parse(w.word()?),
+            flags: OpenFlags::parse(&w.word()?),
             mode: w.mode()?,
         },
         b"close" => Request::Close {
@@ -292,7 +299,7 @@ fn parse_body_verb(verb: &[u8], w: &mut Words<'_>) -> Result<Option<Request>, Ma
         }
         b"swrite" => {
             let (fd, length) = (w.number()?, w.unsigned()?);
-            let (piece, every, offset) = (w.number()?, w.number()?, w.number()?);
+            let (piece, every, offset) = w.stride_numbers()?;
             let refuse = after_body(length);
             let fd = descriptor(fd).map_err(&refuse)?;
             let stride = Stride {
@@ -339,7 +346,7 @@ fn parse_body_verb(verb: &[u8], w: &mut Words<'_>) -> Result<Option<Request>, Ma
         b"ticket_register" => {
             let subject = w.text()?;
             // The reference takes what is no number for 0: expired at once.
-            let seconds = number_prefix(w.word()?).unwrap_or(0);
+            let seconds = number_prefix(&w.word()?).unwrap_or(0);
             let length = w.counted(Code::NoMemory)?;
             Request::TicketRegister {
                 subject,
@@ -369,7 +376,7 @@ fn parse_body_verb(verb: &[u8], w: &mut Words<'_>) -> Result<Option<Request>, Ma
     }))
 }
 
-fn descriptor(number: i64) -> Result<Descriptor, Code> {
+pub(super) fn descriptor(number: i64) -> Result<Descriptor, Code> {
     // The reference narrows to 32 bits, so that 4294967296 reaches descriptor 0 (weakness W28).
     Descriptor::try_from(number).map_err(|_| Code::BadDescriptor)
 }
@@ -379,30 +386,48 @@ fn non_negative(number: i64) -> Result<u64, Code> {
 }
 
 /// The words of a line, read from left to right.
-struct Words<'a> {
+pub(super) struct Words<'a> {
+    dialect: Dialect,
     rest: &'a [u8],
 }
 
 impl<'a> Words<'a> {
-    fn word(&mut self) -> Result<&'a [u8], Code> {
-        let (rest, word) = word(self.rest).map_err(|_| Code::InvalidRequest)?;
+    pub(super) const fn new(dialect: Dialect, rest: &'a [u8]) -> Self {
+        Self { dialect, rest }
+    }
+
+    fn word(&mut self) -> Result<Cow<'a, [u8]>, Code> {
+        let (rest, word) = match self.dialect {
+            Dialect::Plain => {
+                let (rest, word) = word(self.rest).map_err(|_| Code::InvalidRequest)?;
+                (rest, Cow::Borrowed(word))
+            }
+            Dialect::Condor => {
+                let (rest, word) = dialect::word(self.rest)?;
+                (rest, Cow::Owned(word))
+            }
+        };
         self.rest = rest;
         Ok(word)
     }
 
-    fn text(&mut self) -> Result<Vec<u8>, Code> {
-        self.word().map(<[u8]>::to_vec)
+    pub(super) fn text(&mut self) -> Result<Vec<u8>, Code> {
+        self.word().map(Cow::into_owned)
     }
 
-    fn path(&mut self) -> Result<VirtualPath, Code> {
-        VirtualPath::from_wire(self.word()?)
+    pub(super) fn path(&mut self) -> Result<VirtualPath, Code> {
+        let word = self.word()?;
+        match self.dialect {
+            Dialect::Plain => VirtualPath::from_wire(&word),
+            Dialect::Condor => VirtualPath::from_decoded(&word),
+        }
     }
 
-    fn number(&mut self) -> Result<i64, Code> {
-        number_prefix(self.word()?).ok_or(Code::InvalidRequest)
+    pub(super) fn number(&mut self) -> Result<i64, Code> {
+        number_prefix(&self.word()?).ok_or(Code::InvalidRequest)
     }
 
-    fn unsigned(&mut self) -> Result<u64, Code> {
+    pub(super) fn unsigned(&mut self) -> Result<u64, Code> {
         non_negative(self.number()?)
     }
 
@@ -413,7 +438,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn descriptor(&mut self) -> Result<Descriptor, Code> {
+    pub(super) fn descriptor(&mut self) -> Result<Descriptor, Code> {
         descriptor(self.number()?)
     }
 
@@ -431,16 +456,27 @@ impl<'a> Words<'a> {
     }
 
     fn stride(&mut self) -> Result<Stride, Code> {
+        let length = self.unsigned()?;
+        let (piece, every, offset) = self.stride_numbers()?;
         Ok(Stride {
-            length: self.unsigned()?,
-            piece: self.unsigned()?,
-            every: self.unsigned()?,
-            offset: self.unsigned()?,
+            length,
+            piece: non_negative(piece)?,
+            every: non_negative(every)?,
+            offset: non_negative(offset)?,
+        })
+    }
+
+    /// Piece, distance and offset, whose order is the dialect's.
+    fn stride_numbers(&mut self) -> Result<(i64, i64, i64), Code> {
+        let numbers = [self.number()?, self.number()?, self.number()?];
+        Ok(match (self.dialect, numbers) {
+            (Dialect::Plain, [piece, every, offset])
+            | (Dialect::Condor, [offset, piece, every]) => (piece, every, offset),
         })
     }
 
     fn algorithm(&mut self) -> Result<HashAlgorithm, Code> {
-        match self.word()? {
+        match &*self.word()? {
             b"md5" => Ok(HashAlgorithm::Md5),
             b"sha1" => Ok(HashAlgorithm::Sha1),
             _ => Err(Code::InvalidRequest),
@@ -448,15 +484,15 @@ impl<'a> Words<'a> {
     }
 
     fn ticket(&mut self) -> Result<TicketName, Code> {
-        TicketName::parse(self.word()?).ok_or(Code::InvalidRequest)
+        TicketName::parse(&self.word()?).ok_or(Code::InvalidRequest)
     }
 
     fn execution(&mut self) -> Result<ExecutionName, Code> {
-        ExecutionName::parse(self.word()?).ok_or(Code::InvalidRequest)
+        ExecutionName::parse(&self.word()?).ok_or(Code::InvalidRequest)
     }
 
     fn output_stream(&mut self) -> Result<OutputStream, Code> {
-        match self.word()? {
+        match &*self.word()? {
             b"out" => Ok(OutputStream::Out),
             b"err" => Ok(OutputStream::Err),
             _ => Err(Code::InvalidRequest),

@@ -1,6 +1,7 @@
 //! Login: the methods run on one connection, in the order the client names them, until one
 //! succeeds (`chirp-protocol.md`, part 2).
 
+pub mod cookie;
 mod hostname;
 mod unix;
 
@@ -9,10 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use chirp_proto::limits::{AUTH_LINE_MAX, LINE_MAX};
+use chirp_proto::limits::{AUTH_LINE_MAX, CONDOR_LINE_MAX, LINE_MAX};
 use chirp_proto::parse::line;
-use chirp_proto::{Method, Subject};
+use chirp_proto::{Dialect, Method, Subject};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::session::Principal;
+use cookie::CookieLogin;
 
 /// Bytes of a line that is too long for a method's name after which its sender is given up.
 const SKIPPED_MAX: usize = 1024 * 1024;
@@ -26,6 +30,17 @@ pub struct AuthConfig {
     pub challenge_dir: PathBuf,
     /// How long to wait for that file.
     pub unix_timeout: Duration,
+    /// How HTCondor's clients log in, if they may.
+    pub cookie: Option<CookieLogin>,
+}
+
+/// What a login came to.
+#[derive(Debug)]
+pub struct Login {
+    /// Who logged in.
+    pub who: Principal,
+    /// How the rest of the connection is spoken.
+    pub dialect: Dialect,
 }
 
 /// Why a connection ends without a login.
@@ -58,20 +73,39 @@ pub async fn login<S>(
     peer: IpAddr,
     stream: &mut S,
     buffer: &mut BytesMut,
-) -> Result<Subject, AuthError>
+) -> Result<Login, AuthError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut talk = Talk { stream, buffer };
+    let longest = match &config.cookie {
+        Some(_) => CONDOR_LINE_MAX,
+        None => LINE_MAX,
+    };
     loop {
-        let line = match talk.line(LINE_MAX).await {
+        let line = match talk.line(longest).await {
             // Too long for a method's name. The reference closes without a word (W25).
             Err(AuthError::TooLong(_)) => talk.skip_line().await.map(|()| Vec::new())?,
             line => line?,
         };
+        if let (Some(guess), Some(login)) = (cookie::guess(&line), &config.cookie) {
+            if login.cookie.matches(guess) {
+                talk.say("0\n").await?;
+                return Ok(Login {
+                    who: Principal::new(login.subject.clone()),
+                    dialect: Dialect::Condor,
+                });
+            }
+            tracing::info!(target: "auth", %peer, "wrong cookie");
+            tokio::time::sleep(cookie::PAUSE).await;
+            talk.say("-1\n").await?;
+            continue;
+        }
         let method = Method::from_name(&line).filter(|method| config.methods.contains(method));
         let Some(method) = method else {
-            tracing::debug!(target: "auth", method = %line.escape_ascii(), "method refused");
+            // Only the first word: behind it a cookie may stand.
+            let method = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+            tracing::debug!(target: "auth", method = %method.escape_ascii(), "method refused");
             talk.say("no\n").await?;
             continue;
         };
@@ -89,7 +123,10 @@ where
                 let (method, name) = (subject.method(), subject.name());
                 talk.say(&format!("{opening}yes\nyes\n{method}\n{name}\n"))
                     .await?;
-                return Ok(subject);
+                return Ok(Login {
+                    who: Principal::new(subject),
+                    dialect: Dialect::Plain,
+                });
             }
             Proof::Failed => talk.say(&format!("{opening}no\n")).await?,
             Proof::Declined => {}

@@ -9,5 +9,6 @@ pub(crate) mod file;
 pub(crate) mod identity;
 pub(crate) mod metadata;
 pub(crate) mod name;
+pub(crate) mod position;
 pub(crate) mod stream;
 pub(crate) mod xattr;

@@ -18,6 +18,7 @@ pub struct Listing {
     dir: Dir,
     long: bool,
     is_root: bool,
+    dots: bool,
     finished: bool,
 }
 
@@ -33,8 +34,16 @@ impl Listing {
             dir: dir.clone(),
             long,
             is_root,
+            dots: true,
             finished: false,
         })
+    }
+
+    /// Leaves out `.` and `..`.
+    #[must_use]
+    pub const fn without_dots(mut self) -> Self {
+        self.dots = false;
+        self
     }
 
     /// Appends the next lines, about [`PIECE`] bytes, and the empty line at the end. Returns
@@ -61,6 +70,9 @@ impl Listing {
     fn put(&self, name: &[u8], out: &mut BytesMut) {
         // A name with an LF would read as two (W12).
         if is_reserved(name) || memchr::memchr(b'\n', name).is_some() {
+            return;
+        }
+        if !self.dots && (name == b"." || name == b"..") {
             return;
         }
         out.put_slice(name);

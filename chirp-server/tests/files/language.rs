@@ -103,7 +103,7 @@ impl Peer<'_> {
         let mut out = BytesMut::new();
         loop {
             match decoder.step(&input) {
-                Step::More | Step::End => return out.to_vec(),
+                Step::More | Step::End | Step::TooLong => return out.to_vec(),
                 Step::Skip { used } => drop(input.split_to(used)),
                 Step::Malformed { code, used, body } => {
                     drop(input.split_to(used));

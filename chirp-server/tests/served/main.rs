@@ -17,6 +17,7 @@ mod common;
 
 mod busy;
 mod confinement;
+mod cookie;
 mod exec;
 mod input;
 mod login;
