@@ -20,6 +20,7 @@
 //! - [`compare`]: what counts as the expected reply
 //! - [`differences`]: where our server may answer otherwise than the reference, and why
 //! - [`render`]: writes `CONFORMANCE.md`
+//! - [`seeds`]: the vectors as seed corpora of the fuzz targets
 //!
 //! The `conformance` program renders that page; `chirp-bench` is the benchmark of `make bench`.
 //!
@@ -44,6 +45,7 @@ pub mod differences;
 pub mod program;
 pub mod render;
 pub mod script;
+pub mod seeds;
 pub mod target;
 pub mod tool;
 pub mod vector;

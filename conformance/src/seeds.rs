@@ -1,0 +1,75 @@
+//! Seed corpora for the fuzz targets, taken from the recorded vectors.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::vector::{Login, Vector, latin1};
+
+/// Targets whose first input byte says in pieces of how many bytes the rest arrives.
+const WHOLE: u8 = u8::MAX;
+
+/// Writes a file for each vector below `directory`: `request/`, `auth/`, `reply/`, `acl/` and `job/`.
+///
+/// # Errors
+///
+/// Fails if a file cannot be written or a vector is damaged.
+pub fn write(vectors: &[Vector], directory: &Path) -> Result<usize> {
+    let mut count = 0;
+    let mut seed = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = directory.join(target);
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(folder.join(name), bytes))
+            .with_context(|| format!("cannot write seeds to {}", folder.display()))?;
+        count += 1;
+        anyhow::Ok(())
+    };
+    for vector in vectors {
+        let name = vector.name.as_str();
+        let sent = latin1(&vector.send)?;
+        match vector.auth {
+            Login::None => seed("auth", name, &sent)?,
+            Login::Unix | Login::Address => {
+                let mut bytes = vec![WHOLE];
+                for line in &vector.setup {
+                    bytes.extend(latin1(line)?);
+                    bytes.push(b'\n');
+                }
+                bytes.extend_from_slice(&sent);
+                seed("request", name, &bytes)?;
+            }
+        }
+        if let Some(reply) = &vector.expect.reply {
+            let reply = latin1(reply)?;
+            seed("reply", name, &reply)?;
+            if let Some(list) = reply.strip_prefix(b"0\n").filter(|_| name.contains("acl")) {
+                seed("acl", name, list)?;
+            }
+        }
+        if name.starts_with("job-")
+            && let Some(end) = sent.iter().position(|byte| *byte == b'\n')
+            && let Some(body) = sent.get(end + 1..).filter(|body| !body.is_empty())
+        {
+            seed("job", name, body)?;
+        }
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that fails this way has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_vector_becomes_a_seed() {
+        let directory = tempfile::tempdir().unwrap();
+        let vectors = crate::vector::recorded().unwrap();
+        assert!(write(&vectors, directory.path()).unwrap() >= vectors.len());
+        for target in ["request", "auth", "reply", "acl", "job"] {
+            let files = fs::read_dir(directory.path().join(target)).unwrap();
+            assert!(files.count() > 1, "{target}");
+        }
+    }
+}
