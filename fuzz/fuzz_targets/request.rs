@@ -4,7 +4,7 @@
 
 use bytes::BytesMut;
 use chirp_proto::parse::{Decoder, Step};
-use chirp_proto::{Request, encode};
+use chirp_proto::{Dialect, Request, encode};
 use libfuzzer_sys::fuzz_target;
 
 /// What a decoder made of the bytes, without how they were cut.
@@ -12,30 +12,35 @@ use libfuzzer_sys::fuzz_target;
 enum Seen {
     Request(Request),
     Malformed(i64, u64),
+    TooLong,
     End,
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&piece, data)) = data.split_first() else {
+    let Some((&choice, data)) = data.split_first() else {
         return;
     };
-    let whole = read(data, data.len().max(1));
-    let pieces = read(data, usize::from(piece).max(1));
+    let dialect = match choice & 0x80 {
+        0 => Dialect::Plain,
+        _ => Dialect::Condor,
+    };
+    let whole = read(dialect, data, data.len().max(1));
+    let pieces = read(dialect, data, usize::from(choice & 0x7f).max(1));
     assert_eq!(whole, pieces);
     for seen in whole {
         if let Seen::Request(request) = seen {
             let mut line = BytesMut::new();
-            encode::request(&request, &mut line);
+            encode::request_in(dialect, &request, &mut line);
             // Decoding makes names shorter, encoding makes them longer: up to three times.
-            if line.len() <= chirp_proto::limits::LINE_MAX {
-                assert_eq!(read(&line, line.len()), [Seen::Request(request)]);
+            if line.len() <= dialect.line_max() {
+                assert_eq!(read(dialect, &line, line.len()), [Seen::Request(request)]);
             }
         }
     }
 });
 
-fn read(data: &[u8], piece: usize) -> Vec<Seen> {
-    let mut decoder = Decoder::default();
+fn read(dialect: Dialect, data: &[u8], piece: usize) -> Vec<Seen> {
+    let mut decoder = Decoder::new(dialect);
     let mut buffer = BytesMut::new();
     let mut seen = Vec::new();
     // Bytes of bodies still to come.
@@ -71,13 +76,17 @@ fn read(data: &[u8], piece: usize) -> Vec<Seen> {
                     body = rest;
                     seen.push(Seen::Malformed(code.value(), rest));
                 }
+                Step::TooLong => {
+                    seen.push(Seen::TooLong);
+                    return seen;
+                }
                 Step::End => {
                     seen.push(Seen::End);
                     return seen;
                 }
             }
         }
-        assert!(buffer.len() <= chirp_proto::limits::RAW_LINE_MAX + piece);
+        assert!(buffer.len() <= dialect.line_max() * 2 + 2 + piece);
     }
     seen
 }
