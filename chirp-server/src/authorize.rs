@@ -10,6 +10,8 @@
 //! | `lstat` | L | itself | [`Door::look`] |
 //! | `access` | R, W, X by its mode; X is L on a directory | followed | [`Door::access`] |
 //! | `getdir`, `getlongdir` | L on the directory | followed | [`Door::directory`] |
+//! | `search` | L on each directory that is read | followed | `handlers::search` |
+//! | `audit` | A on the directory | followed | [`Door::look`] |
 //! | `setacl`, `resetacl` | A on the directory | followed | [`Door::administer`] |
 //! | `getacl` | none | followed | [`Door::effective_acl`] |
 //! | `chmod`, `chown`, `truncate`, `utime`, `setxattr`, `removexattr` | W | followed | [`Door::change`] |

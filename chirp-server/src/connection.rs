@@ -4,6 +4,7 @@
 //! transfer adds one buffer ([`crate::transfer::CHUNK`]). Answers to pipelined requests are
 //! gathered and sent together.
 
+mod aside;
 mod exec;
 mod stream;
 
@@ -270,13 +271,20 @@ impl Connection {
                     outcome = self.body(length, limit, then).await?;
                     continue;
                 }
-                Outcome::Blocking { work, heavy } => {
+                Outcome::Steps(steps) => {
+                    if let Some(answer) = Box::pin(self.steps(steps)).await? {
+                        outcome = answer;
+                        continue;
+                    }
+                }
+                Outcome::Blocking { work, heavy: true } => {
+                    self.flush().await?;
+                    outcome = Box::pin(self.aside(work)).await?;
+                    continue;
+                }
+                Outcome::Blocking { work, heavy: false } => {
                     // What was answered before does not wait for what takes long.
                     self.flush().await?;
-                    let _permit = match heavy {
-                        true => self.server.heavy.acquire().await.ok(),
-                        false => None,
-                    };
                     let token = CancellationToken::new();
                     let _cancel = token.clone().drop_guard();
                     outcome = tokio::task::spawn_blocking(move || work(&token)).await?;

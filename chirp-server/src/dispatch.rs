@@ -12,7 +12,7 @@ use crate::authorize::Failure;
 use crate::export::Export;
 use crate::handlers::body::Refused;
 use crate::handlers::{
-    acl, body, digest, dir, file, identity, metadata, name, position, stream, xattr,
+    acl, audit, body, digest, dir, file, identity, metadata, name, position, search, stream, xattr,
 };
 use crate::outcome::Outcome;
 use crate::session::Session;
@@ -211,6 +211,13 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             digest::digest::<Sha256>(&door.look(path, Yes, Rights::READ)?)
         }
 
+        Request::Audit { path } => audit::audit(&door.look(path, Yes, Rights::ADMIN)?),
+        Request::Search {
+            patterns,
+            roots,
+            flags,
+        } => search::search(who, patterns, roots, *flags),
+
         Request::Getacl { path } => acl::getacl(door, path),
         Request::Setacl {
             path,
@@ -245,8 +252,6 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         | Request::JobWait { .. } => Err(Code::InvalidRequest.into()),
 
         Request::Whoareyou { .. }
-        | Request::Audit { .. }
-        | Request::Search { .. }
         | Request::Thirdput { .. }
         | Request::TicketRegister { .. }
         | Request::TicketModify { .. }

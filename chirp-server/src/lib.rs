@@ -20,6 +20,8 @@
 //! | [`acl`] | rights files |
 //! | [`transfer`] | bodies between sockets and files |
 //! | [`spool`] | what has to be complete before it can be sent |
+//! | [`heavy`] | long work, on threads of its own |
+//! | [`pattern`] | the shell patterns of `search` |
 //! | [`transient`] | the directory for the server's own state |
 //! | [`privileges`] | who the server works as |
 //! | [`exec`] | programs for clients |
@@ -38,9 +40,11 @@ pub mod exec;
 pub mod export;
 pub mod features;
 mod handlers;
+pub mod heavy;
 pub mod listener;
 pub mod logging;
 pub mod outcome;
+pub mod pattern;
 pub mod privileges;
 mod random;
 pub mod server;

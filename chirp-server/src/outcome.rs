@@ -7,6 +7,8 @@ use chirp_proto::{Code, Stat, StatFs, encode};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
+use crate::export::Export;
+use crate::heavy::Slice;
 use crate::transfer::Sink;
 use crate::vfs::Listing;
 use crate::vfs::stride::Gather;
@@ -69,13 +71,14 @@ pub enum Outcome {
         /// What to do with it.
         then: Then,
     },
+    /// Long work in slices, which writes its answer piece by piece or at its end.
+    Steps(Box<dyn Steps>),
     /// Work that may take long: to be run where it holds up no other connection.
     Blocking {
         /// What to do. The token tells it that nobody waits for it any more.
         work: Work,
-        /// Whether it keeps a processor or a disk busy for as long as it takes (`rmall`, digests of
-        /// large files): of those only some run at once, so that there is always a thread for the
-        /// others (`fsync`).
+        /// Whether it keeps a processor or a disk busy for as long as it takes (`rmall`): that runs
+        /// after everything else, where there is always a thread for the others (`fsync`).
         heavy: bool,
     },
 }
@@ -106,7 +109,7 @@ impl Outcome {
             Self::Gather(gather) => encode::number(gather.total(), out),
             Self::SendFile { length, .. } => encode::number(*length, out),
             // These answer when they are done.
-            Self::Receive { .. } | Self::Body { .. } | Self::Blocking { .. } => {}
+            Self::Receive { .. } | Self::Body { .. } | Self::Steps(_) | Self::Blocking { .. } => {}
         }
     }
 
@@ -130,6 +133,24 @@ pub type Then = Box<dyn FnOnce(Vec<u8>) -> Outcome + Send>;
 
 /// Long work, and what it comes to.
 pub type Work = Box<dyn FnOnce(&CancellationToken) -> Outcome + Send>;
+
+/// Long work that pauses: what waits gets its turn in between, nothing waits for a client that is
+/// slow to take its answer, and one that left is noticed.
+pub trait Steps: Send {
+    /// Works until the slice is over, or there is an answer, or a piece of it. What it appends to `out`
+    /// is sent before the next step.
+    fn step(&mut self, export: &Export, out: &mut BytesMut, slice: &Slice) -> Turn;
+}
+
+/// What a step of long work came to.
+pub enum Turn {
+    /// There is more to do.
+    More,
+    /// The answer is written.
+    End,
+    /// This is the answer.
+    Answer(Outcome),
+}
 
 /// Takes a body and says at its end what it came to. Dropped before [`Receiver::finish`], it
 /// leaves everything as it was, as far as the verb promises that.

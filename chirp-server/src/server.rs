@@ -10,7 +10,6 @@ use chirp_proto::Method;
 use chirp_proto::acl::Rights;
 use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::auth::AuthConfig;
@@ -18,14 +17,11 @@ use crate::auth::cookie::{CookieFile, CookieLogin};
 use crate::config::Args;
 use crate::export::{Export, Policy};
 use crate::features::Identity;
+use crate::heavy::Heavy;
 use crate::listener::{self, Stop};
 use crate::privileges::{self, Account};
 use crate::transient::Transient;
 use crate::{announce, catalog, exec, logging};
-
-/// Digests of large files and removals of trees that run at once. Others wait; the runtime has many
-/// more threads for what blocks.
-const HEAVY_MAX: usize = 16;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -38,8 +34,8 @@ pub struct Server {
     pub idle: Duration,
     /// How long a transfer may fail to get on.
     pub stalled: Duration,
-    /// Permits for work that keeps a processor or a disk busy for long.
-    pub heavy: Semaphore,
+    /// Runs what keeps a processor or a disk busy for long.
+    pub heavy: Arc<Heavy>,
     /// Counts what connections read, so that one that waits sees whether others have work.
     pub turns: AtomicU64,
     /// The answer to `features`.
@@ -118,7 +114,7 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
         auth: auth_config(&args, cookie)?,
         idle: args.idle,
         stalled: args.stalled,
-        heavy: Semaphore::new(HEAVY_MAX),
+        heavy: Arc::default(),
         turns: AtomicU64::new(0),
         features: identity
             .features(args.exec, exec::feature_limits(exec.as_ref()))

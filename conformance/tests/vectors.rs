@@ -22,15 +22,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// Delete a line when the server has learned it. `job-lifecycle-` must then run in order, on a server
 /// of its own.
 const NOT_YET: &[&str] = &[
-    "audit",
     "auth-ticket-",
     "debug-",
     "job-",
     "lsalloc-",
     "mkalloc-",
     "quota-",
-    "right-search-",
-    "search-",
     "super-ticket-",
     "ticket-",
     "whoareyou",

@@ -2,11 +2,15 @@
 
 use std::fs::File;
 
+use bytes::BytesMut;
+use chirp_proto::Code;
 use rustix::io::Errno;
 use sha2::Digest;
 
 use crate::authorize::{Failure, Granted};
-use crate::outcome::Outcome;
+use crate::export::Export;
+use crate::heavy::Slice;
+use crate::outcome::{Outcome, Steps, Turn};
 use crate::vfs::Open;
 
 /// Bytes that are read at once.
@@ -17,30 +21,68 @@ const PORTION: usize = 64 * 1024;
 const SMALL: i64 = 64 * 1024;
 
 /// The digest of a file's content, in binary.
-pub(crate) fn digest<D: Digest + 'static>(source: &Granted) -> Result<Outcome, Failure> {
+pub(crate) fn digest<D: Digest + Send + 'static>(source: &Granted) -> Result<Outcome, Failure> {
     let file = source.open(Open {
         read: true,
         ..Open::default()
     })?;
-    if rustix::fs::fstat(&file)?.st_size <= SMALL {
-        return Ok(Outcome::Counted(digest_of::<D>(&file, || false)?));
+    let size = rustix::fs::fstat(&file)?.st_size;
+    let mut making = Making {
+        file,
+        digest: D::new(),
+        portion: Vec::with_capacity(PORTION),
+    };
+    if size <= SMALL {
+        while making.read()? {}
+        return Ok(making.finish());
     }
-    Ok(Outcome::blocking(true, move |token| {
-        digest_of::<D>(&file, || token.is_cancelled()).map(Outcome::Counted)
-    }))
+    Ok(Outcome::Steps(Box::new(Some(making))))
 }
 
-fn digest_of<D: Digest>(file: &File, give_up: impl Fn() -> bool) -> Result<Vec<u8>, Errno> {
-    let mut digest = D::new();
-    let mut portion = Vec::with_capacity(PORTION);
-    while !give_up() {
-        portion.clear();
-        match rustix::io::read(file, rustix::buffer::spare_capacity(&mut portion)) {
-            Ok(0) => return Ok(digest.finalize().to_vec()),
-            Ok(_) => digest.update(&portion),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+/// A digest under way.
+struct Making<D> {
+    file: File,
+    digest: D,
+    portion: Vec<u8>,
+}
+
+impl<D: Digest> Making<D> {
+    /// Takes the next portion; false at the end of the file.
+    fn read(&mut self) -> Result<bool, Errno> {
+        self.portion.clear();
+        let room = rustix::buffer::spare_capacity(&mut self.portion);
+        match rustix::io::read(&self.file, room) {
+            Ok(0) => Ok(false),
+            Ok(_) => {
+                self.digest.update(&self.portion);
+                Ok(true)
+            }
+            Err(Errno::INTR) => Ok(true),
+            Err(errno) => Err(errno),
         }
     }
-    Err(Errno::CANCELED)
+
+    fn finish(self) -> Outcome {
+        Outcome::Counted(self.digest.finalize().to_vec())
+    }
+}
+
+impl<D: Digest + Send> Steps for Option<Making<D>> {
+    fn step(&mut self, _: &Export, _: &mut BytesMut, slice: &Slice) -> Turn {
+        let Some(mut making) = self.take() else {
+            return Turn::End;
+        };
+        while !slice.is_over() {
+            match making.read() {
+                Ok(true) => {}
+                Ok(false) => return Turn::Answer(making.finish()),
+                Err(errno) => {
+                    let code = Code::from_errno(errno.raw_os_error());
+                    return Turn::Answer(Outcome::Failed(code));
+                }
+            }
+        }
+        *self = Some(making);
+        Turn::More
+    }
 }

@@ -2,6 +2,7 @@
 //! returns an [`Outcome`](crate::outcome::Outcome); it writes no bytes.
 
 pub(crate) mod acl;
+pub(crate) mod audit;
 pub(crate) mod body;
 pub(crate) mod digest;
 pub(crate) mod dir;
@@ -10,5 +11,6 @@ pub(crate) mod identity;
 pub(crate) mod metadata;
 pub(crate) mod name;
 pub(crate) mod position;
+pub(crate) mod search;
 pub(crate) mod stream;
 pub(crate) mod xattr;

@@ -16,6 +16,7 @@
 //! | [`temporary`], [`journal`] | files under construction, and their removal after a crash |
 //! | [`upload`] | `putfile`, `putstream` |
 //! | [`xattr`] | extended attributes |
+//! | [`walk`] | trees gone through entry by entry |
 //! | [`wire`] | status structures as the wire has them |
 
 mod dir;
@@ -28,6 +29,7 @@ pub mod stride;
 pub mod temporary;
 pub mod tree;
 pub mod upload;
+pub mod walk;
 pub mod wire;
 pub mod xattr;
 

@@ -25,7 +25,7 @@ const OF_THE_SYSTEM: [&[u8]; 3] = [b"security.", b"system.", b"trusted."];
 ///
 /// # Errors
 ///
-/// `NODATA` if there is no such attribute, also for the system's; else as [`check`].
+/// `NODATA` if there is no such attribute, also for the system's; `OPNOTSUPP` for a namespace that does not exist, `INVAL` for one without a name.
 pub fn get(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
     match check(name) {
         Err(Errno::PERM) => Err(Errno::NODATA),
@@ -72,7 +72,7 @@ pub fn list(file: impl AsFd) -> Result<Vec<u8>, Errno> {
 /// # Errors
 ///
 /// `EXIST` and `NODATA` as the flags have it, `TOOBIG` above [`VALUE_MAX`], `NOSPC` for more than
-/// the file system keeps with a file; else as [`check`].
+/// the file system keeps with a file; `OPNOTSUPP` for a namespace that does not exist, `INVAL` for one without a name.
 pub fn set(file: impl AsFd, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<(), Errno> {
     check(name)?;
     rustix::fs::fsetxattr(file, name, value, flags)
@@ -82,7 +82,7 @@ pub fn set(file: impl AsFd, name: &[u8], value: &[u8], flags: XattrFlags) -> Res
 ///
 /// # Errors
 ///
-/// `NODATA` if there is none; else as [`check`].
+/// `NODATA` if there is none; `OPNOTSUPP` for a namespace that does not exist, `INVAL` for one without a name.
 pub fn remove(file: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     check(name)?;
     rustix::fs::fremovexattr(file, name)

@@ -7,7 +7,8 @@ use chirp_proto::parse::{Decoder, Step};
 use chirp_proto::{Method, Subject, encode};
 use chirp_server::dispatch::dispatch;
 use chirp_server::export::{Export, Policy};
-use chirp_server::outcome::Outcome;
+use chirp_server::heavy::Slice;
+use chirp_server::outcome::{Outcome, Turn};
 use chirp_server::session::{Principal, Session};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -113,7 +114,7 @@ impl Peer<'_> {
                 Step::Request { request, used } => {
                     drop(input.split_to(used));
                     let outcome = dispatch(self.export, &mut self.session, &request);
-                    if !answer(outcome, &mut input, &mut out) {
+                    if !answer(self.export, outcome, &mut input, &mut out) {
                         return out.to_vec();
                     }
                 }
@@ -157,7 +158,7 @@ impl Peer<'_> {
 }
 
 /// Does what a connection does with an outcome; false if the body ended early.
-fn answer(outcome: Outcome, input: &mut BytesMut, out: &mut BytesMut) -> bool {
+fn answer(export: &Export, outcome: Outcome, input: &mut BytesMut, out: &mut BytesMut) -> bool {
     outcome.encode_head(out);
     match outcome {
         Outcome::Listing(mut listing) => while listing.fill(out).unwrap() {},
@@ -183,10 +184,23 @@ fn answer(outcome: Outcome, input: &mut BytesMut, out: &mut BytesMut) -> bool {
             let body = input.split_to(wanted.min(input.len()));
             return match (body.len() == wanted, length > limit) {
                 (false, _) => false,
-                (true, true) => answer(Outcome::Failed(chirp_proto::Code::NoMemory), input, out),
-                (true, false) => answer(then(body.to_vec()), input, out),
+                (true, true) => answer(
+                    export,
+                    Outcome::Failed(chirp_proto::Code::NoMemory),
+                    input,
+                    out,
+                ),
+                (true, false) => answer(export, then(body.to_vec()), input, out),
             };
         }
+        Outcome::Steps(mut steps) => loop {
+            let slice = Slice::new(CancellationToken::new());
+            match steps.step(export, out, &slice) {
+                Turn::More => {}
+                Turn::End => return true,
+                Turn::Answer(outcome) => return answer(export, outcome, input, out),
+            }
+        },
         // All that follows is the stream, and it ends with the connection.
         Outcome::SendStream(mut file) => {
             use std::io::Read;
@@ -201,7 +215,7 @@ fn answer(outcome: Outcome, input: &mut BytesMut, out: &mut BytesMut) -> bool {
             return false;
         }
         Outcome::Blocking { work, .. } => {
-            return answer(work(&CancellationToken::new()), input, out);
+            return answer(export, work(&CancellationToken::new()), input, out);
         }
         _ => {}
     }

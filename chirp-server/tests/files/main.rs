@@ -13,5 +13,6 @@ mod language;
 mod limits;
 mod requests;
 mod rights;
+mod search;
 mod uploads;
 mod xattrs;

@@ -15,6 +15,7 @@
 
 mod common;
 
+mod aside;
 mod busy;
 mod confinement;
 mod cookie;

@@ -1,0 +1,91 @@
+//! Long work, away from the runtime's threads, and the client that may leave meanwhile.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::io::Interest;
+use tokio_util::sync::CancellationToken;
+
+use super::Connection;
+use crate::heavy::Slice;
+use crate::outcome::{Outcome, Steps, Turn};
+
+/// How long a connection is silent before the system asks the peer whether it is there, and how often
+/// it asks.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+
+/// Questions without an answer after which a peer is gone.
+const ASK_TIMES: u32 = 6;
+
+impl Connection {
+    /// Runs long work step by step. Returns its answer, if that is not written yet.
+    pub(super) async fn steps(&mut self, mut steps: Box<dyn Steps>) -> io::Result<Option<Outcome>> {
+        self.flush().await?;
+        loop {
+            let server = Arc::clone(&self.server);
+            let mut output = std::mem::take(&mut self.output);
+            let step = move |token: &CancellationToken| {
+                let turn = steps.step(&server.export, &mut output, &Slice::new(token.clone()));
+                (steps, output, turn)
+            };
+            let done = match self.run_aside(step).await? {
+                Ok(done) => done,
+                Err(code) => return Ok(Some(Outcome::Failed(code))),
+            };
+            let turn;
+            (steps, self.output, turn) = done;
+            match turn {
+                Turn::More => self.flush().await?,
+                Turn::End => return Ok(None),
+                Turn::Answer(answer) => return Ok(Some(answer)),
+            }
+        }
+    }
+
+    /// Runs long work that does not pause.
+    pub(super) async fn aside(&mut self, work: crate::outcome::Work) -> io::Result<Outcome> {
+        let done = self.run_aside(move |token| work(token)).await?;
+        Ok(done.unwrap_or_else(Outcome::Failed))
+    }
+
+    async fn run_aside<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&CancellationToken) -> T + Send + 'static,
+    ) -> io::Result<Result<T, chirp_proto::Code>> {
+        let token = CancellationToken::new();
+        let _cancel = token.clone().drop_guard();
+        let subject = self.session.who().login().as_str();
+        tokio::select! {
+            done = self.server.heavy.run(subject, move || job(&token)) => Ok(done),
+            error = self.gone() => Err(error),
+        }
+    }
+
+    /// Waits until the peer is gone, and returns the reason.
+    ///
+    /// The end of what it sends is not its end: a client may send its requests, close that side and wait
+    /// for the answers. A peer that closed both sides refuses to be asked whether it is there, at once or when
+    /// its system has forgotten the connection, after a minute as a rule.
+    pub(super) async fn gone(&self) -> io::Error {
+        if let Err(error) = self.ask_for_life() {
+            tracing::debug!(target: "tcp", %error, "cannot watch whether the client is there");
+        }
+        match self.stream.ready(Interest::ERROR).await {
+            Ok(_) => match self.stream.take_error() {
+                Ok(Some(error)) | Err(error) => error,
+                // Something else has taken the error; that there was one says enough.
+                Ok(None) => io::Error::new(io::ErrorKind::ConnectionReset, "the client left"),
+            },
+            Err(error) => error,
+        }
+    }
+
+    fn ask_for_life(&self) -> rustix::io::Result<()> {
+        sockopt::set_tcp_keepidle(&self.stream, ASK_AFTER)?;
+        sockopt::set_tcp_keepintvl(&self.stream, ASK_AFTER)?;
+        sockopt::set_tcp_keepcnt(&self.stream, ASK_TIMES)?;
+        sockopt::set_socket_keepalive(&self.stream, true)
+    }
+}
