@@ -422,6 +422,6 @@ fn digests_are_binary() {
 fn requests_of_later_versions_are_refused_and_their_bodies_dropped() {
     let tree = Tree::new();
     let mut alice = tree.alice();
-    alice.expect("setxattr /f user.a 3 0\nabcsearch * / 0\njob_create 2\n{}lsalloc /\nsetrep / 2\nwhoami 4\n", "-23\n-23\n-8\n-8\n-8\n4\nunix");
+    alice.expect("job_create 2\n{}lsalloc /\nsetrep / 2\nwhoami 4\n", "-8\n-8\n-8\n4\nunix");
     alice.expect("debug all\n", "-2\n");
 }
