@@ -8,6 +8,7 @@
 //! | `readlink`, `lgetxattr`, `llistxattr` | R | itself | [`Door::look`] |
 //! | `stat`, `statfs`, `localpath` | L | followed | [`Door::look`] |
 //! | `lstat` | L | itself | [`Door::look`] |
+//! | `lsalloc` | L; of a missing object, on its directory | followed | [`Door::allocation`] |
 //! | `access` | R, W, X by its mode; X is L on a directory | followed | [`Door::access`] |
 //! | `getdir`, `getlongdir` | L on the directory | followed | [`Door::directory`] |
 //! | `search` | L on each directory that is read | followed | `handlers::search` |
@@ -20,7 +21,7 @@
 //! | `link`, its target; `symlink`; `rename`, its target | W | itself | [`Door::create`] |
 //! | `open` | R to read, W to change; or P for a new file | followed | [`Door::open`] |
 //! | `putfile`, `putstream` | W; or P for a new file | followed | [`Door::put`] |
-//! | `mkdir` | V, else W | itself | [`Door::mkdir`] |
+//! | `mkdir`, `mkalloc` | V, else W | itself | [`Door::mkdir`] |
 //! | `unlink`, `rmdir`, `rmall` | D, part 6.6 | itself | [`Door::delete`] |
 //! | `rename`, its source | R and D, part 6.6 | itself | [`Door::take`] |
 //!
@@ -107,6 +108,19 @@ impl<'a> Door<'a> {
         if located.is_reserved() && !located.is_acl_file() {
             return Err(Code::NotAuthorized.into());
         }
+        Ok(Granted(located))
+    }
+
+    /// An object whose allocation is asked for, or the absence of one: what counts then is its
+    /// directory.
+    ///
+    /// # Errors
+    ///
+    /// -2, -3 without its directory.
+    pub fn allocation(&self, path: &VirtualPath) -> Result<Granted, Failure> {
+        let located = self.locate(path, Follow::Yes)?;
+        self.require(located.governing(), Rights::LIST)?;
+        refuse_reserved(&located)?;
         Ok(Granted(located))
     }
 

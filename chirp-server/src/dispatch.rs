@@ -12,7 +12,8 @@ use crate::authorize::Failure;
 use crate::export::Export;
 use crate::handlers::body::Refused;
 use crate::handlers::{
-    acl, audit, body, digest, dir, file, identity, metadata, name, position, search, stream, xattr,
+    acl, alloc, audit, body, digest, dir, file, identity, metadata, name, position, search, stream,
+    xattr,
 };
 use crate::outcome::Outcome;
 use crate::session::Session;
@@ -55,30 +56,35 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
     let dialect = session.dialect();
     let (who, descriptors) = session.parts_mut();
     let (subject, door) = (who.subject(), export.door(who));
+    let space = export.space();
     match request {
         Request::Whoami { limit } => Ok(identity::whoami(subject, *limit)),
         Request::Debug { flag: _ } => identity::debug(export.is_superuser(who)),
 
-        Request::Open { path, flags, mode } => file::open(door, descriptors, path, *flags, *mode),
+        Request::Open { path, flags, mode } => {
+            file::open(space, door, descriptors, path, *flags, *mode)
+        }
         Request::Close { fd } => file::close(descriptors, *fd),
         Request::Pread { fd, length, offset } => {
             file::pread(descriptors.file(*fd)?, *length, *offset)
         }
         Request::Sread { fd, stride } => file::sread(descriptors.file(*fd)?, *stride),
         Request::Pwrite { fd, length, offset } => {
-            file::pwrite(descriptors.file(*fd)?, *length, *offset)
+            file::pwrite(space, descriptors.file(*fd)?, *length, *offset)
         }
-        Request::Swrite { fd, stride } => file::swrite(descriptors.file(*fd)?, *stride),
+        Request::Swrite { fd, stride } => file::swrite(space, descriptors.file(*fd)?, *stride),
         Request::Fstat { fd } => file::fstat(descriptors.file(*fd)?),
-        Request::Fstatfs { fd } => file::fstatfs(descriptors.file(*fd)?),
+        Request::Fstatfs { fd } => file::fstatfs(space, descriptors.file(*fd)?),
         Request::Fsync { fd } => Ok(file::fsync(descriptors.file(*fd)?)),
-        Request::Ftruncate { fd, length } => file::ftruncate(descriptors.file(*fd)?, *length),
+        Request::Ftruncate { fd, length } => {
+            file::ftruncate(space, descriptors.file(*fd)?, *length)
+        }
         Request::Fchmod { fd, mode } => {
             file::fchmod(descriptors.file(*fd)?, *mode, export.is_read_only())
         }
         Request::Fchown { fd, uid: _, gid: _ } => file::fchown(descriptors.file(*fd)?),
         Request::Read { fd, length } => position::read(descriptors.file(*fd)?, *length),
-        Request::Write { fd, length } => position::write(descriptors.file(*fd)?, *length),
+        Request::Write { fd, length } => position::write(space, descriptors.file(*fd)?, *length),
         Request::Lseek { fd, offset, whence } => {
             position::lseek(descriptors.file(*fd)?, *offset, *whence)
         }
@@ -94,7 +100,7 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             flags,
         } => {
             let file = xattr::writable(descriptors.file(*fd)?)?;
-            xattr::set(file, name, *length, *flags)
+            xattr::set(space, file, name, *length, *flags)
         }
         Request::Fremovexattr { fd, name } => {
             xattr::remove(&*xattr::writable(descriptors.file(*fd)?)?, name)
@@ -126,12 +132,12 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             name::mkdir(export, &target, &acl)
         }
         Request::Rmdir { path } => name::rmdir(export, &door.delete(path)?),
-        Request::Rmall { path } => name::rmall(&door.delete(path)?),
-        Request::Unlink { path } => name::unlink(&door.delete(path)?),
+        Request::Rmall { path } => name::rmall(export, &door.delete(path)?),
+        Request::Unlink { path } => name::unlink(export, &door.delete(path)?),
         Request::Rename { from, to } => name::rename(export, &door.take(from)?, &door.create(to)?),
         Request::Link { from, to } => {
             let source = door.change(from, No, Rights::READ.union(Rights::WRITE))?;
-            name::link(&source, &door.create(to)?)
+            name::link(export, &source, &door.create(to)?)
         }
         Request::Symlink { target, path } => name::symlink(&door.create(path)?, target),
         Request::Readlink { path, limit } => {
@@ -143,7 +149,7 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
 
         Request::Stat { path } => metadata::stat(&door.look(path, Yes, Rights::LIST)?),
         Request::Lstat { path } => metadata::stat(&door.look(path, No, Rights::LIST)?),
-        Request::Statfs { path } => metadata::statfs(&door.look(path, Yes, Rights::LIST)?),
+        Request::Statfs { path } => metadata::statfs(export, &door.look(path, Yes, Rights::LIST)?),
         Request::Access { path, mode } => metadata::access(&door.access(path, *mode)?, *mode),
         Request::Chmod { path, mode } => {
             metadata::chmod(&door.change(path, Yes, Rights::WRITE)?, *mode)
@@ -159,7 +165,7 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             gid: _,
         } => metadata::chown(&door.change(path, Yes, Rights::WRITE)?),
         Request::Truncate { path, length } => {
-            metadata::truncate(&door.change(path, Yes, Rights::WRITE)?, *length)
+            metadata::truncate(export, &door.change(path, Yes, Rights::WRITE)?, *length)
         }
         Request::Utime { path, atime, mtime } => {
             metadata::utime(&door.change(path, Yes, Rights::WRITE)?, *atime, *mtime)
@@ -183,7 +189,7 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             flags,
         } => {
             let file = xattr::of(&door.change(path, Yes, Rights::WRITE)?)?;
-            xattr::set(file, name, *length, *flags)
+            xattr::set(space, file, name, *length, *flags)
         }
         Request::Lsetxattr {
             path,
@@ -192,7 +198,7 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             flags,
         } => {
             let file = xattr::of(&door.change(path, No, Rights::WRITE)?)?;
-            xattr::set(file, name, *length, *flags)
+            xattr::set(space, file, name, *length, *flags)
         }
         Request::Removexattr { path, name } => {
             xattr::remove(&*xattr::of(&door.change(path, Yes, Rights::WRITE)?)?, name)
@@ -228,6 +234,20 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             acl::resetacl(export, &door.administer(path)?, subject, rights)
         }
 
+        Request::Lsalloc { .. } | Request::Mkalloc { .. } if !space.has_allocations() => {
+            Err(Code::InvalidRequest.into())
+        }
+        Request::Lsalloc { path } => alloc::lsalloc(export, &door.allocation(path)?),
+        // The mode is that of mkdir.
+        Request::Mkalloc {
+            path,
+            length,
+            mode: _,
+        } => {
+            let (target, acl) = door.mkdir(path)?;
+            alloc::mkalloc(export, &target, &acl, *length)
+        }
+
         // HTCondor's dialect. There is no batch system behind this server whose jobs have attributes,
         // logs or other places for their files.
         Request::Version => Ok(Outcome::Number(CONDOR_VERSION)),
@@ -239,11 +259,9 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         | Request::Constrain { .. }
         | Request::Lookup { .. } => Err(Code::NotSupported.into()),
 
-        // Local storage keeps one copy, and there are no allocations and no jobs: the reference
-        // without -Q and --jobs answers the same.
+        // Local storage keeps one copy, and there are no jobs: the reference
+        // without --jobs answers the same.
         Request::Setrep { .. }
-        | Request::Lsalloc { .. }
-        | Request::Mkalloc { .. }
         | Request::JobCreate { .. }
         | Request::JobCommit { .. }
         | Request::JobKill { .. }

@@ -10,6 +10,7 @@ use chirp_proto::acl::Rights;
 use crate::acl::{self, Acls};
 use crate::authorize::Door;
 use crate::session::Principal;
+use crate::space::Space;
 use crate::spool::Spool;
 use crate::vfs::journal::JournalError;
 use crate::vfs::{Dir, Journal, Root};
@@ -21,6 +22,7 @@ pub struct Export {
     pub(crate) acls: Acls,
     pub(crate) journal: Arc<Journal>,
     pub(crate) spool: Spool,
+    pub(crate) space: Space,
     superuser: Option<String>,
     read_only: bool,
 }
@@ -34,6 +36,10 @@ pub struct Policy {
     pub superuser: Option<String>,
     /// `-R`: nobody changes anything.
     pub read_only: bool,
+    /// `-F`: bytes of the file system that stay free.
+    pub keep_free: u64,
+    /// `-Q`: bytes that the whole tree may take.
+    pub quota: Option<u64>,
 }
 
 /// Why a tree cannot be exported.
@@ -48,6 +54,9 @@ pub enum ExportError {
     /// The server's own directory cannot be used.
     #[error("cannot open the transient directory {} (-y)", .0.display())]
     Transient(PathBuf, #[source] Errno),
+    /// What the tree takes cannot be counted.
+    #[error("cannot count what {} takes (-Q); without -Q nothing is counted", .0.display())]
+    Space(PathBuf, #[source] Errno),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -75,11 +84,15 @@ impl Export {
                 "removed what a server before this one left unfinished"
             );
         }
+        // What was left unfinished is gone by now, so it is not counted.
+        let space = Space::open(&handle, policy.keep_free, policy.quota, policy.read_only)
+            .map_err(|errno| ExportError::Space(root.to_owned(), errno))?;
         Ok(Self {
             root: handle,
             acls: Acls::new(policy.default_acl),
             journal: Arc::new(journal),
             spool,
+            space,
             superuser: policy.superuser,
             read_only: policy.read_only,
         })
@@ -93,6 +106,12 @@ impl Export {
     /// The system's.
     pub fn initialise_acl(&self, text: &[u8]) -> Result<bool, Errno> {
         self.acls.initialise(self.root.dir(), text)
+    }
+
+    /// Returns the limits on space.
+    #[must_use]
+    pub const fn space(&self) -> &Space {
+        &self.space
     }
 
     /// Returns the way to the files for one principal.

@@ -18,6 +18,7 @@
 //! | [`export`] | the tree together with what governs it |
 //! | [`vfs`] | the confined tree |
 //! | [`acl`] | rights files |
+//! | [`space`] | how much clients may write |
 //! | [`transfer`] | bodies between sockets and files |
 //! | [`spool`] | what has to be complete before it can be sent |
 //! | [`heavy`] | long work, on threads of its own |
@@ -49,6 +50,7 @@ pub mod privileges;
 mod random;
 pub mod server;
 pub mod session;
+pub mod space;
 pub mod spool;
 pub mod transfer;
 pub mod transient;

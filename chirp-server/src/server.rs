@@ -23,6 +23,9 @@ use crate::privileges::{self, Account};
 use crate::transient::Transient;
 use crate::{announce, catalog, exec, logging};
 
+/// How old the figures in the files of allocations may be.
+const SPACE_SAVED_EVERY: Duration = Duration::from_secs(30);
+
 /// What all connections share.
 #[derive(Debug)]
 pub struct Server {
@@ -152,6 +155,7 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
         args.drain,
         stop.clone(),
     ));
+    let saving = tokio::spawn(save_space(Arc::clone(&server)));
     signals.wait(&stop).await;
     tracing::info!("stopping");
     stop.drain.cancel();
@@ -161,6 +165,8 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
         exec.shutdown(args.drain).await;
     }
     clients.await.context("the listener failed")?;
+    saving.abort();
+    server.export.space().save();
     tracing::info!("stopped");
     Ok(())
 }
@@ -226,6 +232,8 @@ async fn open_export(
         default_acl: args.default_acl.clone(),
         superuser: args.superuser.clone(),
         read_only: args.read_only,
+        keep_free: args.free_space,
+        quota: args.root_quota,
     };
     let export = Export::open(root, transient.path(), policy)?;
     let own = if args.exec { "rwldax" } else { "rwlda" };
@@ -252,6 +260,16 @@ async fn open_export(
         }
     }
     Ok(export)
+}
+
+/// Brings the figures of allocations to the disk now and then, where there are any.
+async fn save_space(server: Arc<Server>) {
+    while server.export.space().has_allocations() {
+        tokio::time::sleep(SPACE_SAVED_EVERY).await;
+        let server = Arc::clone(&server);
+        // A task that cannot be joined was cut off by the server's end.
+        let _ = tokio::task::spawn_blocking(move || server.export.space().save()).await;
+    }
 }
 
 fn advertise(args: &Args, root: &Path, port: u16, account: &Account) -> JoinHandle<()> {

@@ -7,6 +7,8 @@ use chirp_proto::limits::DESCRIPTORS_MAX;
 use chirp_proto::request::Descriptor;
 use chirp_proto::{Code, Dialect, Subject};
 
+use crate::space::Held;
+
 /// Who a connection acts as.
 ///
 /// The two identities differ for a ticket only: its login proves `ticket:DIGEST`, and it acts for the
@@ -99,25 +101,39 @@ impl Session {
 /// The open files of a connection, numbered from 0.
 #[derive(Debug, Default)]
 pub struct Descriptors {
-    slots: Vec<Option<Arc<File>>>,
+    slots: Vec<Option<Slot>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    file: Arc<File>,
+    /// Keeps the file in the figures of its allocation.
+    _held: Option<Held>,
 }
 
 impl Descriptors {
-    /// Gives a file the lowest free number.
+    /// Gives a file the lowest free number. What `held` keeps goes with the number.
     ///
     /// # Errors
     ///
     /// -9 when [`DESCRIPTORS_MAX`] files are open.
-    pub fn insert(&mut self, file: File) -> Result<Descriptor, Code> {
+    pub fn insert(
+        &mut self,
+        file: impl Into<Arc<File>>,
+        held: Option<Held>,
+    ) -> Result<Descriptor, Code> {
         let free = self.slots.iter().position(Option::is_none);
         let number = free.unwrap_or(self.slots.len());
         if number >= DESCRIPTORS_MAX {
             return Err(Code::TooManyOpen);
         }
-        let file = Some(Arc::new(file));
+        let opened = Some(Slot {
+            file: file.into(),
+            _held: held,
+        });
         match self.slots.get_mut(number) {
-            Some(slot) => *slot = file,
-            None => self.slots.push(file),
+            Some(slot) => *slot = opened,
+            None => self.slots.push(opened),
         }
         Descriptor::try_from(number).map_err(|_| Code::TooManyOpen)
     }
@@ -131,7 +147,9 @@ impl Descriptors {
         let slot = usize::try_from(number)
             .ok()
             .and_then(|at| self.slots.get(at));
-        slot.and_then(Option::as_ref).ok_or(Code::BadDescriptor)
+        slot.and_then(Option::as_ref)
+            .map(|slot| &slot.file)
+            .ok_or(Code::BadDescriptor)
     }
 
     /// Closes a file.
@@ -163,13 +181,13 @@ mod tests {
     fn the_lowest_free_number_is_given() {
         let mut descriptors = Descriptors::default();
         for expected in 0..3 {
-            assert_eq!(descriptors.insert(file()), Ok(expected));
+            assert_eq!(descriptors.insert(file(), None), Ok(expected));
         }
         assert_eq!(descriptors.close(1), Ok(()));
         assert_eq!(descriptors.close(1), Err(Code::BadDescriptor));
         assert!(descriptors.file(1).is_err());
-        assert_eq!(descriptors.insert(file()), Ok(1));
-        assert_eq!(descriptors.insert(file()), Ok(3));
+        assert_eq!(descriptors.insert(file(), None), Ok(1));
+        assert_eq!(descriptors.insert(file(), None), Ok(3));
         assert!(descriptors.file(u32::MAX).is_err());
     }
 
@@ -178,11 +196,16 @@ mod tests {
         let mut session = Session::new(Principal::new(Subject::new(Method::Unix, b"alice")));
         let shared = file();
         for expected in 0..DESCRIPTORS_MAX {
-            let number = session.descriptors.insert(shared.try_clone().unwrap());
+            let number = session
+                .descriptors
+                .insert(shared.try_clone().unwrap(), None);
             assert_eq!(number, Ok(u32::try_from(expected).unwrap()));
         }
-        assert_eq!(session.descriptors.insert(file()), Err(Code::TooManyOpen));
+        assert_eq!(
+            session.descriptors.insert(file(), None),
+            Err(Code::TooManyOpen)
+        );
         assert_eq!(session.descriptors.close(512), Ok(()));
-        assert_eq!(session.descriptors.insert(file()), Ok(512));
+        assert_eq!(session.descriptors.insert(file(), None), Ok(512));
     }
 }

@@ -31,7 +31,9 @@ pub(crate) fn putfile(
     mode: u32,
     length: u64,
 ) -> Result<Outcome, Failure> {
-    let upload = Upload::begin(target, mode, replace, &export.journal)?;
+    let mut upload = Upload::begin(target, mode, replace, &export.journal, &export.space)?;
+    // What does not fit is refused before the client sends it.
+    upload.reserve(length)?;
     Ok(Outcome::ReceiveAfterGo {
         length,
         sink: Box::new(upload),

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::authorize::{Door, Failure};
 use crate::outcome::Outcome;
 use crate::session::Descriptors;
+use crate::space::Space;
 use crate::vfs::located::changed_mode;
 use crate::vfs::stride::{Gather, Scatter};
 use crate::vfs::wire;
@@ -22,6 +23,7 @@ const SMALL_READ: u64 = 64 * 1024;
 
 /// Opens a file, or a directory for `fstat` and `fstatfs`.
 pub(crate) fn open(
+    space: &Space,
     door: Door<'_>,
     descriptors: &mut Descriptors,
     path: &VirtualPath,
@@ -29,12 +31,12 @@ pub(crate) fn open(
     mode: u32,
 ) -> Result<Outcome, Failure> {
     let (target, how) = door.open(path, flags, mode)?;
-    let file = match target.directory() {
-        Ok(dir) => File::from(dir.readable()?),
-        Err(_) => target.open(how)?,
+    let (file, held) = match target.directory() {
+        Ok(dir) => (Arc::new(File::from(dir.readable()?)), None),
+        Err(_) => space.open_file(&target, how)?,
     };
-    let stat = wire::stat(&rustix::fs::fstat(&file)?);
-    let number = descriptors.insert(file)?;
+    let stat = wire::stat(&rustix::fs::fstat(&*file)?);
+    let number = descriptors.insert(file, held)?;
     Ok(Outcome::Stat(number.into(), stat))
 }
 
@@ -89,7 +91,12 @@ pub(crate) fn sread(file: &Arc<File>, stride: Stride) -> Result<Outcome, Failure
 
 /// Writes a body at a position, or at the end of a file opened for that. Of a body above 16 MiB the
 /// rest is dropped.
-pub(crate) fn pwrite(file: &Arc<File>, length: u64, offset: u64) -> Result<Outcome, Failure> {
+pub(crate) fn pwrite(
+    space: &Space,
+    file: &Arc<File>,
+    length: u64,
+    offset: u64,
+) -> Result<Outcome, Failure> {
     let written = length.min(IO_MAX);
     if offset
         .checked_add(written)
@@ -98,14 +105,16 @@ pub(crate) fn pwrite(file: &Arc<File>, length: u64, offset: u64) -> Result<Outco
         return Err(Code::InvalidRequest.into());
     }
     require_writable(file)?;
-    Ok(Outcome::Receive {
+    scatter(
+        space,
+        file,
         length,
-        sink: Box::new(Scatter::contiguous(Arc::clone(file), offset, written)),
-    })
+        Scatter::contiguous(Arc::clone(file), offset, written),
+    )
 }
 
 /// Writes pieces of a body at regular distances, whole pieces only.
-pub(crate) fn swrite(file: &Arc<File>, stride: Stride) -> Result<Outcome, Failure> {
+pub(crate) fn swrite(space: &Space, file: &Arc<File>, stride: Stride) -> Result<Outcome, Failure> {
     require_writable(file)?;
     let size = u64::try_from(rustix::fs::fstat(&**file)?.st_size).unwrap_or(0);
     if stride.offset > size {
@@ -115,9 +124,25 @@ pub(crate) fn swrite(file: &Arc<File>, stride: Stride) -> Result<Outcome, Failur
         length: stride.length.min(IO_MAX),
         ..stride
     };
+    scatter(
+        space,
+        file,
+        stride.length,
+        Scatter::strided(Arc::clone(file), kept),
+    )
+}
+
+/// Takes a body into a file that has space for it, or none of it.
+fn scatter(
+    space: &Space,
+    file: &Arc<File>,
+    length: u64,
+    scatter: Scatter,
+) -> Result<Outcome, Failure> {
+    let promise = space.promise(file, scatter.end(), scatter.total())?;
     Ok(Outcome::Receive {
-        length: stride.length,
-        sink: Box::new(Scatter::strided(Arc::clone(file), kept)),
+        length,
+        sink: Box::new(scatter.promised(promise)),
     })
 }
 
@@ -126,9 +151,11 @@ pub(crate) fn fstat(file: &File) -> Result<Outcome, Failure> {
     Ok(Outcome::Stat(0, wire::stat(&rustix::fs::fstat(file)?)))
 }
 
-/// The figures of the file system; for files too, where the reference answers -14 (W31).
-pub(crate) fn fstatfs(file: &File) -> Result<Outcome, Failure> {
-    Ok(Outcome::StatFs(wire::statfs(&rustix::fs::fstatfs(file)?)))
+/// The figures of the file system or of the allocation; for files too, where the reference answers
+/// -14 (W31).
+pub(crate) fn fstatfs(space: &Space, file: &File) -> Result<Outcome, Failure> {
+    let stat = wire::statfs(&rustix::fs::fstatfs(file)?);
+    Ok(Outcome::StatFs(space.limit_fstatfs(file, stat)?))
 }
 
 /// Brings a file to the disk.
@@ -141,8 +168,8 @@ pub(crate) fn fsync(file: &Arc<File>) -> Outcome {
 }
 
 /// Cuts or extends an open file.
-pub(crate) fn ftruncate(file: &File, length: u64) -> Result<Outcome, Failure> {
-    rustix::fs::ftruncate(file, length)?;
+pub(crate) fn ftruncate(space: &Space, file: &Arc<File>, length: u64) -> Result<Outcome, Failure> {
+    space.resize(file, length)?;
     Ok(Outcome::Number(0))
 }
 

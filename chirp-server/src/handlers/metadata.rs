@@ -3,6 +3,7 @@
 use chirp_proto::request::AccessMode;
 
 use crate::authorize::{Failure, Granted};
+use crate::export::Export;
 use crate::outcome::Outcome;
 use crate::vfs::wire;
 
@@ -11,9 +12,12 @@ pub(crate) fn stat(object: &Granted) -> Result<Outcome, Failure> {
     Ok(Outcome::Stat(0, wire::stat(object.stat()?)))
 }
 
-/// The figures of the file system that holds a directory.
-pub(crate) fn statfs(object: &Granted) -> Result<Outcome, Failure> {
-    Ok(Outcome::StatFs(wire::statfs(&object.statfs()?)))
+/// The figures of the file system that holds a directory, or those of its allocation.
+pub(crate) fn statfs(export: &Export, object: &Granted) -> Result<Outcome, Failure> {
+    let stat = wire::statfs(&object.statfs()?);
+    Ok(Outcome::StatFs(
+        export.space.limit_statfs(object.directory()?, stat)?,
+    ))
 }
 
 /// The rights are there; what is left are Unix permissions. X on a directory is L, which they do
@@ -37,8 +41,8 @@ pub(crate) fn chown(object: &Granted) -> Result<Outcome, Failure> {
 }
 
 /// Cuts or extends a file.
-pub(crate) fn truncate(object: &Granted, length: u64) -> Result<Outcome, Failure> {
-    object.truncate(length)?;
+pub(crate) fn truncate(export: &Export, object: &Granted, length: u64) -> Result<Outcome, Failure> {
+    export.space.truncate(object, length)?;
     Ok(Outcome::Number(0))
 }
 

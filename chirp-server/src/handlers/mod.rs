@@ -2,6 +2,7 @@
 //! returns an [`Outcome`](crate::outcome::Outcome); it writes no bytes.
 
 pub(crate) mod acl;
+pub(crate) mod alloc;
 pub(crate) mod audit;
 pub(crate) mod body;
 pub(crate) mod digest;

@@ -16,6 +16,16 @@ use crate::vfs::tree;
 
 /// Makes a directory that has its access control list from the moment it can be seen.
 pub(crate) fn mkdir(export: &Export, target: &Granted, acl: &Acl) -> Result<Outcome, Failure> {
+    build_directory(export, target, acl)?.install(target.name(), Replace::No)?;
+    Ok(Outcome::Number(0))
+}
+
+/// Makes a directory with its access control list under a temporary name.
+pub(crate) fn build_directory(
+    export: &Export,
+    target: &Granted,
+    acl: &Acl,
+) -> Result<Temporary, Failure> {
     if target.exists() {
         target.stat()?;
         return Err(Code::AlreadyExists.into());
@@ -23,41 +33,44 @@ pub(crate) fn mkdir(export: &Export, target: &Granted, acl: &Acl) -> Result<Outc
     let temporary = Temporary::new(&export.journal, target.holder(), target.holder_path())?;
     rustix::fs::mkdirat(target.holder(), temporary.name(), Mode::RWXU)?;
     acl::write_first(&temporary.open_directory()?, acl)?;
-    temporary.install(target.name(), Replace::No)?;
-    Ok(Outcome::Number(0))
+    Ok(temporary)
 }
 
 /// Removes a directory in which clients see nothing.
 pub(crate) fn rmdir(export: &Export, target: &Granted) -> Result<Outcome, Failure> {
     let dir = target.directory()?;
     // No change of the list may come between its removal and that of the directory.
-    export
-        .acls
-        .locked(dir, || tree::remove_visibly_empty(target, &export.journal))?;
+    export.acls.locked(dir, || {
+        let (holder, name) = (target.holder(), target.name());
+        export.space.removing_directory(holder, name, || {
+            tree::remove_visibly_empty(target, &export.journal)
+        })
+    })?;
     Ok(Outcome::Number(0))
 }
 
 /// Removes a file, a link, or a directory with all that is in it.
-pub(crate) fn rmall(target: &Granted) -> Result<Outcome, Failure> {
+pub(crate) fn rmall(export: &Export, target: &Granted) -> Result<Outcome, Failure> {
     let Ok(_) = target.directory() else {
         target.stat()?;
-        target.unlink()?;
+        export.space.unlink(target)?;
         return Ok(Outcome::Number(0));
     };
     if target.is_root() {
         return Err(Code::Busy.into());
     }
     let (holder, name) = (target.holder().clone(), target.name().to_vec());
+    let space = export.space.clone();
     Ok(Outcome::blocking(true, move |_| {
-        tree::remove(&holder, &name)?;
+        tree::remove(&holder, &name, &space)?;
         Ok(Outcome::Number(0))
     }))
 }
 
 /// Removes a file or a link.
-pub(crate) fn unlink(target: &Granted) -> Result<Outcome, Failure> {
+pub(crate) fn unlink(export: &Export, target: &Granted) -> Result<Outcome, Failure> {
     target.stat()?;
-    target.unlink()?;
+    export.space.unlink(target)?;
     Ok(Outcome::Number(0))
 }
 
@@ -69,12 +82,16 @@ pub(crate) fn rename(export: &Export, from: &Granted, to: &Granted) -> Result<Ou
     if from.directory().is_ok() {
         export.journal.moving(from.path(), to.path())?;
     }
-    from.rename(to)?;
+    export.space.rename(from, to)?;
     Ok(Outcome::Number(0))
 }
 
-/// Gives a file a second name.
-pub(crate) fn link(from: &Granted, to: &Granted) -> Result<Outcome, Failure> {
+/// Gives a file a second name; not where there are allocations, as its space could be that of one
+/// only.
+pub(crate) fn link(export: &Export, from: &Granted, to: &Granted) -> Result<Outcome, Failure> {
+    if export.space.has_allocations() {
+        return Err(Code::NotAuthorized.into());
+    }
     from.link(to)?;
     Ok(Outcome::Number(0))
 }

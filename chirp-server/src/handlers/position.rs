@@ -11,6 +11,7 @@ use rustix::fs::{OFlags, SeekFrom};
 use super::file;
 use crate::authorize::Failure;
 use crate::outcome::{Outcome, Receiver};
+use crate::space::Space;
 use crate::vfs::wire;
 
 /// Reads from the position on, and moves it behind what was read.
@@ -27,9 +28,9 @@ pub(crate) fn read(file: &Arc<File>, length: u64) -> Result<Outcome, Failure> {
 }
 
 /// Writes a body at the position, and moves that behind it.
-pub(crate) fn write(file: &Arc<File>, length: u64) -> Result<Outcome, Failure> {
+pub(crate) fn write(space: &Space, file: &Arc<File>, length: u64) -> Result<Outcome, Failure> {
     let position = rustix::fs::seek(file, SeekFrom::Current(0))?;
-    Ok(match file::pwrite(file, length, position)? {
+    Ok(match file::pwrite(space, file, length, position)? {
         Outcome::Receive { length, sink } => Outcome::Receive {
             length,
             sink: Box::new(Moving {

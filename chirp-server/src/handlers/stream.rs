@@ -24,6 +24,6 @@ pub(crate) fn putstream(
     target: &Granted,
     replace: Replace,
 ) -> Result<Outcome, Failure> {
-    let upload = Upload::begin(target, MODE, replace, &export.journal)?;
+    let upload = Upload::begin(target, MODE, replace, &export.journal, &export.space)?;
     Ok(Outcome::ReceiveStream(Box::new(upload)))
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::authorize::{Failure, Granted};
 use crate::outcome::Outcome;
+use crate::space::Space;
 use crate::vfs::xattr;
 
 /// Opens a file or directory for its attributes. A link has none (-23), nor has a special file.
@@ -50,6 +51,7 @@ pub(crate) fn list(file: &File) -> Result<Outcome, Failure> {
 
 /// Takes a value and sets it.
 pub(crate) fn set(
+    space: &Space,
     file: Arc<File>,
     name: &[u8],
     length: u64,
@@ -58,6 +60,7 @@ pub(crate) fn set(
     if length > xattr::VALUE_MAX {
         return Err(Code::TooBig.into());
     }
+    space.room(length)?;
     let name = name.to_vec();
     let flags = match flags {
         XattrFlags::Either => rustix::fs::XattrFlags::empty(),

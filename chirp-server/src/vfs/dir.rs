@@ -23,7 +23,7 @@ impl Dir {
     /// # Errors
     ///
     /// The system's: `NOTDIR` for anything but a directory.
-    pub(super) fn child(&self, name: &[u8]) -> Result<Self, Errno> {
+    pub(crate) fn child(&self, name: &[u8]) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(self, name, flags, Mode::empty()).map(Self::new)
     }

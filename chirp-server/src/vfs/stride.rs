@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 use chirp_proto::request::Stride;
 
+use crate::space::Promise;
+
 /// Bytes of the portions that a [`Gather`] delivers, and of its reads.
 pub const PORTION: usize = 32 * 1024;
 
@@ -60,6 +62,17 @@ impl Pattern {
         }
         self.total = total;
         self
+    }
+
+    /// Returns where the last piece ends, which lies behind all others; 0 without any piece.
+    fn end(&self) -> u64 {
+        match self.total.checked_div(self.piece) {
+            None | Some(0) => 0,
+            Some(pieces) => (pieces - 1)
+                .saturating_mul(self.every)
+                .saturating_add(self.piece)
+                .saturating_add(self.offset),
+        }
     }
 
     /// Returns where byte number `done` of the pattern lies, and how many follow it there; `None`
@@ -179,12 +192,14 @@ pub struct Scatter {
     file: Arc<File>,
     pattern: Pattern,
     done: u64,
+    /// The space for it.
+    _promise: Promise,
 }
 
 impl Scatter {
     /// Plans a `pwrite` of `length` bytes.
     #[must_use]
-    pub const fn contiguous(file: Arc<File>, offset: u64, length: u64) -> Self {
+    pub fn contiguous(file: Arc<File>, offset: u64, length: u64) -> Self {
         let pattern = Pattern {
             offset,
             piece: length,
@@ -195,6 +210,7 @@ impl Scatter {
             file,
             pattern,
             done: 0,
+            _promise: Promise::default(),
         }
     }
 
@@ -205,7 +221,29 @@ impl Scatter {
             file,
             pattern: Pattern::whole_pieces(stride),
             done: 0,
+            _promise: Promise::default(),
         }
+    }
+
+    /// Keeps a promise of space until the last byte is written.
+    #[must_use]
+    pub fn promised(self, promise: Promise) -> Self {
+        Self {
+            _promise: promise,
+            ..self
+        }
+    }
+
+    /// Returns where the pattern ends in the file; 0 if it is empty.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.pattern.end()
+    }
+
+    /// Returns how many bytes of the payload belong into the file.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.pattern.total
     }
 
     /// Returns how many bytes to write at once at most, so that small pieces, which cost a system

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::journal::{Entry, Journal};
 use super::{Dir, tree};
+use crate::space::Space;
 
 /// The prefix of every temporary name; recovery removes nothing else.
 pub(super) const PREFIX: &[u8] = b".__put.";
@@ -191,7 +192,8 @@ impl Drop for Temporary {
 /// The system's.
 pub(super) fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
     match dir.unlink_if_there(name) {
-        Err(Errno::ISDIR) => tree::remove(dir, name),
+        // Only what is complete is in the figures of allocations.
+        Err(Errno::ISDIR) => tree::remove(dir, name, &Space::default()),
         other => other,
     }
 }

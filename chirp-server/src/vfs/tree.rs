@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::temporary::Temporary;
 use super::{ACL_NAME, Dir, Journal, Located, is_reserved, wire};
+use crate::space::Space;
 
 /// Directories held open at once. What lies deeper is moved up into the tree's top and removed from
 /// there.
@@ -16,13 +17,13 @@ const DEPTH_MAX: usize = 48;
 const PASSES_MAX: usize = 64;
 
 /// Removes an entry of a directory and, if it is a directory, everything below it. Links are
-/// removed, not followed.
+/// removed, not followed. What is removed is taken from the figures of `space`.
 ///
 /// # Errors
 ///
 /// The system's. What could be removed before the error is gone.
-pub fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+pub fn remove(dir: &Dir, name: &[u8], space: &Space) -> Result<(), Errno> {
+    match space.unlink_entry(dir, name) {
         Err(Errno::ISDIR) => {}
         other => return other,
     }
@@ -31,10 +32,10 @@ pub fn remove(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
     let mut passes = 0;
     while passes < PASSES_MAX {
         // A pass that moves something up makes the tree less deep, so those come to an end.
-        if !empty(&top, &top, 0, &mut shelf)? {
+        if !empty(&top, &top, 0, &mut shelf, space)? {
             passes += 1;
         }
-        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        match space.remove_directory(dir, name) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
             other => return other,
         }
@@ -91,7 +92,13 @@ pub(crate) fn remove_visibly_empty(target: &Located, journal: &Arc<Journal>) -> 
 
 /// Removes the entries of `dir`, which is `depth` levels below `top`. Returns whether anything was
 /// moved up.
-fn empty(top: &Dir, dir: &Dir, depth: usize, shelf: &mut u64) -> Result<bool, Errno> {
+fn empty(
+    top: &Dir,
+    dir: &Dir,
+    depth: usize,
+    shelf: &mut u64,
+    space: &Space,
+) -> Result<bool, Errno> {
     let mut any_moved = false;
     let mut entries = Entries::new(dir.readable()?)?;
     while let Some(entry) = entries.read() {
@@ -100,15 +107,15 @@ fn empty(top: &Dir, dir: &Dir, depth: usize, shelf: &mut u64) -> Result<bool, Er
         if name == b"." || name == b".." {
             continue;
         }
-        match dir.unlink_if_there(name) {
-            Ok(()) => continue,
+        match space.unlink_entry(dir, name) {
+            Ok(()) | Err(Errno::NOENT) => continue,
             Err(Errno::ISDIR) => {}
             Err(errno) => return Err(errno),
         }
         if depth >= DEPTH_MAX {
             *shelf += 1;
             let place = format!(".__rm.{shelf}");
-            match rustix::fs::renameat(dir, name, top, place.as_bytes()) {
+            match space.shelve(dir, name, top, place.as_bytes()) {
                 // The place may be taken by a removal that was cut off; the next pass empties it.
                 Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
@@ -121,8 +128,8 @@ fn empty(top: &Dir, dir: &Dir, depth: usize, shelf: &mut u64) -> Result<bool, Er
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
             Err(errno) => return Err(errno),
         };
-        any_moved |= empty(top, &child, depth + 1, shelf)?;
-        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        any_moved |= empty(top, &child, depth + 1, shelf, space)?;
+        match space.remove_directory(dir, name) {
             // Filled again by somebody, or taken away: the next pass sees it.
             Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
             Err(errno) => return Err(errno),

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::located::new_file_mode;
 use super::temporary::{Replace, Temporary};
 use super::{Dir, Journal, Located, Object, xattr};
+use crate::space::{Reservation, Space};
 
 /// A file being uploaded. Until [`Upload::commit`] the name keeps what it had; dropping the upload
 /// leaves it so.
@@ -20,6 +21,7 @@ pub struct Upload {
     mode: Mode,
     replace: Replace,
     written: u64,
+    space: Reservation,
 }
 
 impl Upload {
@@ -34,6 +36,7 @@ impl Upload {
         mode: u32,
         replace: Replace,
         journal: &Arc<Journal>,
+        space: &Space,
     ) -> Result<Self, Errno> {
         match target.object() {
             Object::Missing(Errno::NOENT) => {}
@@ -62,15 +65,26 @@ impl Upload {
             mode,
             replace,
             written: 0,
+            space: Reservation::new(space, target.holder(), target.name())?,
         })
+    }
+
+    /// Makes sure that there is space for so many bytes in all.
+    ///
+    /// # Errors
+    ///
+    /// `NOSPC`.
+    pub fn reserve(&mut self, length: u64) -> Result<(), Errno> {
+        self.space.grow(self.written, length)
     }
 
     /// Appends content.
     ///
     /// # Errors
     ///
-    /// The system's: `NOSPC`, `DQUOT`, `FBIG`.
+    /// `NOSPC`; the system's: `NOSPC`, `DQUOT`, `FBIG`.
     pub fn write(&mut self, mut content: &[u8]) -> Result<(), Errno> {
+        self.reserve(self.written.saturating_add(content.len() as u64))?;
         while !content.is_empty() {
             match rustix::io::write(&self.file, content) {
                 Ok(0) => return Err(Errno::IO),
@@ -99,17 +113,28 @@ impl Upload {
     /// `EXIST` if the caller may only make new files and one is there by now, `ISDIR` for a
     /// directory, or the system's. The name then keeps what it has.
     pub fn commit(self) -> Result<(), Errno> {
-        if self.replace == Replace::Yes {
-            match self.temporary.dir().stat(&self.name) {
+        let Self {
+            file,
+            temporary,
+            name,
+            mode: new_mode,
+            replace,
+            written,
+            space,
+        } = self;
+        let dir = temporary.dir().clone();
+        let mut exchange = false;
+        if replace == Replace::Yes {
+            match dir.stat(&name) {
                 Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                     FileType::Directory => return Err(Errno::ISDIR),
                     FileType::RegularFile => {
                         let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
-                        if mode != self.mode {
-                            rustix::fs::fchmod(&self.file, mode)?;
+                        if mode != new_mode {
+                            rustix::fs::fchmod(&file, mode)?;
                         }
-                        copy_attributes(self.temporary.dir(), &self.name, &self.file)?;
-                        return self.temporary.take_place(&self.name);
+                        copy_attributes(&dir, &name, &file)?;
+                        exchange = true;
                     }
                     _ => {}
                 },
@@ -117,7 +142,13 @@ impl Upload {
                 Err(errno) => return Err(errno),
             }
         }
-        self.temporary.install(&self.name, self.replace)
+        space.install(&dir, &name, written, || {
+            if exchange {
+                temporary.take_place(&name)
+            } else {
+                temporary.install(&name, replace)
+            }
+        })
     }
 }
 

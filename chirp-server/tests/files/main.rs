@@ -14,5 +14,6 @@ mod limits;
 mod requests;
 mod rights;
 mod search;
+mod space;
 mod uploads;
 mod xattrs;

@@ -422,6 +422,9 @@ fn digests_are_binary() {
 fn requests_of_later_versions_are_refused_and_their_bodies_dropped() {
     let tree = Tree::new();
     let mut alice = tree.alice();
-    alice.expect("job_create 2\n{}lsalloc /\nsetrep / 2\nwhoami 4\n", "-8\n-8\n-8\n4\nunix");
+    alice.expect(
+        "job_create 2\n{}lsalloc /\nsetrep / 2\nwhoami 4\n",
+        "-8\n-8\n-8\n4\nunix",
+    );
     alice.expect("debug all\n", "-2\n");
 }

@@ -327,6 +327,7 @@ fn the_server_works_read_only() {
             read_only: true,
             superuser: Some("unix:root".to_owned()),
             default_acl: None,
+            ..Policy::default()
         },
     );
     let tree = Tree {
