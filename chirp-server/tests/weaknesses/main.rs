@@ -21,9 +21,11 @@
 )]
 mod common;
 
+mod random;
 mod reference;
 
 mod access;
 mod cost;
+mod kill;
 mod names;
 mod transfers;
