@@ -13,8 +13,12 @@ use chirp_proto::VirtualPath;
 
 use super::{Dir, Located, Object, Root, is_reserved};
 
-/// Links read and directories entered by one walk; more are a loop (part 5).
-const WALK_STEPS_MAX: usize = 100;
+/// Links followed by one walk; more are a loop (part 5).
+const LINKS_MAX: usize = 100;
+
+/// Names looked at by one walk. A path has at most 512, and so may one that links lead to; the
+/// reference, which has one limit of 100 for both, takes a deep path for a loop.
+const STEPS_MAX: usize = 1100;
 
 /// How often a path is looked up again because it changed while it was looked at.
 const RACES_MAX: usize = 64;
@@ -61,7 +65,7 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// [`Miss`]; `LOOP` for more than 100 steps, `AGAIN` if the tree keeps changing.
+    /// [`Miss`]; `LOOP` for too many links or steps, `AGAIN` if the tree keeps changing.
     pub fn locate(&self, path: &VirtualPath, follow: Follow) -> Result<Located, Miss> {
         for _ in 0..RACES_MAX {
             let found = match self.locate_without_links(path, follow) {
@@ -138,8 +142,9 @@ impl Root {
             entered: Vec::new(),
             pending: Vec::new(),
             steps: 0,
+            links: 0,
         };
-        walk.push_target(path.relative());
+        walk.push(path.relative());
         walk.run(follow)
     }
 }
@@ -152,6 +157,7 @@ struct Walk {
     /// The components still to go, last one first.
     pending: Vec<Vec<u8>>,
     steps: usize,
+    links: usize,
 }
 
 impl Walk {
@@ -159,7 +165,7 @@ impl Walk {
         while let Some(name) = self.pending.pop() {
             self.steps += 1;
             // What is queued will be a step each: counting it now bounds the memory too.
-            if self.steps + self.pending.len() > WALK_STEPS_MAX {
+            if self.steps + self.pending.len() > STEPS_MAX {
                 return Err(Miss::Failed(Errno::LOOP));
             }
             if name == b".." {
@@ -170,7 +176,7 @@ impl Walk {
                     return Ok(self.found(&name, object));
                 }
                 let target = read_link(self.here(), &name).map_err(Miss::Failed)?;
-                self.push_target(&target);
+                self.follow(&target).map_err(Miss::Failed)?;
             } else {
                 self.enter(name).map_err(Miss::on_the_way)?;
             }
@@ -191,7 +197,7 @@ impl Walk {
             FileType::Directory => self.entered.push((name, Dir::new(fd))),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(&fd, c"", Vec::new())?;
-                self.push_target(target.as_bytes());
+                self.follow(target.as_bytes())?;
             }
             _ => return Err(Errno::NOTDIR),
         }
@@ -199,11 +205,21 @@ impl Walk {
     }
 
     /// Queues a link's target in front of what is still to go.
-    fn push_target(&mut self, target: &[u8]) {
+    fn follow(&mut self, target: &[u8]) -> Result<(), Errno> {
+        self.links += 1;
+        if self.links > LINKS_MAX {
+            return Err(Errno::LOOP);
+        }
         if target.starts_with(b"/") {
             self.entered.clear();
         }
-        let components = target
+        self.push(target);
+        Ok(())
+    }
+
+    /// Queues the components of a path in front of what is still to go.
+    fn push(&mut self, path: &[u8]) {
+        let components = path
             .split(|&byte| byte == b'/')
             .filter(|name| !name.is_empty() && *name != b".");
         self.pending.extend(components.rev().map(<[u8]>::to_vec));

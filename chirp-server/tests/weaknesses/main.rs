@@ -26,6 +26,7 @@ mod reference;
 
 mod access;
 mod cost;
+mod faults;
 mod kill;
 mod names;
 mod transfers;

@@ -155,7 +155,7 @@ impl Client {
 
     fn version(&mut self) -> u64 {
         self.versions += 1;
-        (self.number as u64) << 40 | self.versions << 2 | self.random.number() % 4
+        ((self.number as u64) << 40) | (self.versions << 2) | (self.random.number() % 4)
     }
 
     fn choose(&mut self) -> Operation {
