@@ -69,6 +69,38 @@ impl Rights {
         }
     }
 
+    /// Returns what is left of these rights under a ticket's mask.
+    ///
+    /// A bare `v` reserves `rwlda` (part 6.5), so it is that of which the mask takes its part; the
+    /// intersection of `v(r)` and `v(w)` is not a bare `v` again.
+    #[must_use]
+    pub const fn masked_by(self, mask: Self) -> Self {
+        let mut left = self.own & mask.own;
+        let reserved = self.reserves() & mask.reserves();
+        if reserved == 0 {
+            left &= !Self::RESERVE.own;
+        }
+        Self {
+            own: left,
+            reserved: if left & Self::RESERVE.own == 0 {
+                0
+            } else {
+                reserved
+            },
+        }
+    }
+
+    /// Returns the bits that the `v` right gives the owner of a new directory.
+    const fn reserves(self) -> u8 {
+        if self.own & Self::RESERVE.own == 0 {
+            0
+        } else if self.reserved == 0 {
+            Self::READ.own | Self::WRITE.own | Self::LIST.own | Self::DELETE.own | Self::ADMIN.own
+        } else {
+            self.reserved
+        }
+    }
+
     /// Reports whether every right of `needed` is in this set.
     #[must_use]
     pub const fn contains(self, needed: Self) -> bool {
@@ -85,12 +117,7 @@ impl Rights {
     /// `rwlda` where none are listed (part 6.5).
     #[must_use]
     pub const fn for_reserved_directory(self) -> Self {
-        let bits = if self.reserved == 0 {
-            Self::READ.own | Self::WRITE.own | Self::LIST.own | Self::DELETE.own | Self::ADMIN.own
-        } else {
-            self.reserved
-        };
-        Self::own(bits).with_implied()
+        Self::own(self.reserves()).with_implied()
     }
 
     /// Reads rights from any text: letters that are not rights are ignored, `w` implies `p`, and
@@ -301,6 +328,22 @@ mod tests {
         for (parent, child) in [("v(rwl)", "rwlp"), ("v", "rwldpa"), ("rwlv(v)", "v()")] {
             let rights = Rights::parse(parent.as_bytes()).for_reserved_directory();
             assert_eq!(rights.to_string(), child, "{parent}");
+        }
+    }
+
+    #[test]
+    fn a_mask_widens_nothing() {
+        for (rights, mask, left) in [
+            ("rwlda", "rl", "rl"),
+            ("rl", "rwldax", "rl"),
+            ("w", "p", "p"),
+            ("v", "v(rl)", "v(rl)"),
+            ("v(rl)", "v", "v(rl)"),
+            ("rv(r)", "rv(w)", "r"),
+            ("v(r)", "r", "n"),
+        ] {
+            let [rights, mask] = [rights, mask].map(|text| Rights::parse(text.as_bytes()));
+            assert_eq!(rights.masked_by(mask).to_string(), left, "{rights} {mask}");
         }
     }
 

@@ -82,6 +82,21 @@ impl Subject {
         }
     }
 
+    /// Reads `METHOD:SUBJECT` as it stands in a file or a request. The method may be one that is not
+    /// served here, such as `kerberos`.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let method_length = text.find(':')?;
+        let clean = text
+            .bytes()
+            .all(|byte| matches!(byte, b'!'..=b'~' if byte != b'"'));
+        (clean && method_length > 0).then(|| Self {
+            text: text.to_owned(),
+            method_length,
+        })
+    }
+
     /// Returns `METHOD:SUBJECT`.
     #[must_use]
     pub fn as_str(&self) -> &str {

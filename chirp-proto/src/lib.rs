@@ -17,6 +17,7 @@
 //! | [`acl`] | rights and access control lists |
 //! | [`dialect`] | how cctools' and HTCondor's lines differ |
 //! | [`auth`] | login methods, login messages and the identity they prove |
+//! | [`ticket`] | the file of a ticket |
 //! | [`limits`] | every limit of the wire in one place |
 //!
 //! ```
@@ -41,6 +42,7 @@ pub mod parse;
 pub mod path;
 pub mod request;
 pub mod stat;
+pub mod ticket;
 
 pub use auth::{Method, Subject};
 pub use code::Code;

@@ -1,8 +1,9 @@
-//! Parsed lists, so that a check costs one look at the file's status.
+//! What was read from small files (access control lists, tickets), so that a check costs one look at
+//! the file's status.
 //!
-//! An entry is keyed by the list *file* and holds only as long as that file's status is the same to
+//! An entry is keyed by the *file* and holds only as long as that file's status is the same to
 //! the nanosecond. A file changed within the clock's granularity after it was read could look
-//! unchanged, so a list is kept only if its last change lies far enough back when it is read.
+//! unchanged, so its content is kept only if its last change lies far enough back when it is read.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,13 +11,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustix::fs::Stat;
 use rustix::time::ClockId;
 
-use chirp_proto::acl::Acl;
-
-/// Lists kept at most; when full the cache starts over. With the reference's short lists this is
+/// Files kept at most; when full the cache starts over. With the reference's short lists this is
 /// well below a megabyte.
 const ENTRIES_MAX: usize = 4096;
 
-/// Bytes of a list's file above which it is not kept, so that the bound on entries bounds memory.
+/// Bytes of a file above which it is not kept, so that the bound on entries bounds memory.
 const SIZE_MAX: i64 = 16 * 1024;
 
 /// How long ago the last change must be. Kernels tick every 1 to 10 milliseconds; network file
@@ -24,16 +23,24 @@ const SIZE_MAX: i64 = 16 * 1024;
 const SETTLED_SECONDS: i64 = 2;
 
 /// The cache.
-#[derive(Debug, Default)]
-pub(super) struct Cache {
-    entries: RwLock<HashMap<FileId, Kept>>,
+#[derive(Debug)]
+pub(crate) struct Cache<T> {
+    entries: RwLock<HashMap<FileId, Kept<T>>>,
 }
 
-/// Device and inode of a list's file.
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self {
+            entries: RwLock::default(),
+        }
+    }
+}
+
+/// Device and inode of a file.
 type FileId = (u64, u64);
 
-/// A list, and the stamp of the file it was read from.
-type Kept = (Stamp, Arc<Acl>);
+/// A content, and the stamp of the file it was read from.
+type Kept<T> = (Stamp, Arc<T>);
 
 /// What changes when a file's content does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +50,16 @@ struct Stamp {
     size: i64,
 }
 
-impl Cache {
-    /// Returns the list of a file with this status.
-    pub(super) fn find(&self, stat: &Stat) -> Option<Arc<Acl>> {
+impl<T> Cache<T> {
+    /// Returns the content of a file with this status.
+    pub(crate) fn find(&self, stat: &Stat) -> Option<Arc<T>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let (stamp, acl) = entries.get(&key(stat))?;
-        (*stamp == Stamp::of(stat)).then(|| Arc::clone(acl))
+        let (stamp, content) = entries.get(&key(stat))?;
+        (*stamp == Stamp::of(stat)).then(|| Arc::clone(content))
     }
 
-    /// Keeps a list that was read from a file with this status.
-    pub(super) fn keep(&self, stat: &Stat, acl: &Arc<Acl>) {
+    /// Keeps what was read from a file with this status.
+    pub(crate) fn keep(&self, stat: &Stat, content: &Arc<T>) {
         let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec;
         let settled = Stamp::of(stat).changed.0.saturating_add(SETTLED_SECONDS) < now;
         if !settled || stat.st_size > SIZE_MAX {
@@ -62,7 +69,7 @@ impl Cache {
         if entries.len() >= ENTRIES_MAX {
             entries.clear();
         }
-        entries.insert(key(stat), (Stamp::of(stat), Arc::clone(acl)));
+        entries.insert(key(stat), (Stamp::of(stat), Arc::clone(content)));
     }
 }
 

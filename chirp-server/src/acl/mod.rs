@@ -3,7 +3,7 @@
 //! A list belongs to a directory *handle*: what is read here governs exactly the directory that an
 //! operation then uses.
 
-mod cache;
+pub(crate) mod cache;
 mod file;
 
 use std::hash::{BuildHasher, RandomState};
@@ -24,7 +24,7 @@ const LOCKS: usize = 64;
 /// The access control lists of the exported tree.
 #[derive(Debug)]
 pub struct Acls {
-    cache: Cache,
+    cache: Cache<Acl>,
     default_file: Option<PathBuf>,
     locks: [Mutex<()>; LOCKS],
     hasher: RandomState,

@@ -1,0 +1,352 @@
+//! Tickets (`chirp-protocol.md`, part 7): the files `.__ticket.DIGEST` in the exported directory, and
+//! who may do what to them.
+//!
+//! A file is read again as soon as it changes, so a mask, a deletion or the end of a ticket's time
+//! counts from the next request on. What is cut short, damaged or forged is worth nothing: a key's
+//! text must have the digest that the file's name says.
+
+pub(crate) mod key;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use md5::{Digest as _, Md5};
+use rustix::fs::Dir as Entries;
+use rustix::io::Errno;
+use rustix::time::ClockId;
+
+use chirp_proto::acl::Rights;
+use chirp_proto::request::TicketName;
+use chirp_proto::ticket::{TICKET_MAX, Ticket, TicketError};
+use chirp_proto::{Code, Subject};
+
+use crate::acl::cache::Cache;
+use crate::session::Principal;
+use crate::vfs::temporary::{Replace, Temporary};
+use crate::vfs::{Dir, Journal, Root, small};
+
+/// Bytes of the largest text that is registered; the largest key that is accepted takes 2,900.
+pub const KEY_MAX: u64 = 16 * 1024;
+
+/// Tickets that one subject may have.
+const OWN_MAX: usize = 1000;
+
+/// Tickets in all.
+const ALL_MAX: usize = 20_000;
+
+/// How often tickets whose time is over are removed.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const PREFIX: &[u8] = b".__ticket.";
+
+/// What governs tickets besides their files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TicketPolicy {
+    /// `--max-ticket-duration`.
+    pub max_duration: Option<Duration>,
+    /// `-R`: none is made, changed or removed.
+    pub read_only: bool,
+}
+
+/// The tickets of the exported tree.
+#[derive(Debug)]
+pub struct Tickets {
+    root: Dir,
+    journal: Arc<Journal>,
+    policy: TicketPolicy,
+    cache: Cache<Ticket>,
+    /// Whose tickets there are and when they end; held while a ticket changes.
+    known: Mutex<BTreeMap<TicketName, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    owner: Subject,
+    expires: i64,
+}
+
+/// Why a file is no ticket that counts.
+#[derive(Debug, thiserror::Error)]
+enum Worthless {
+    #[error("the system says {0}")]
+    System(#[from] Errno),
+    #[error(transparent)]
+    Text(#[from] TicketError),
+    #[error("its key has another digest than its name says")]
+    Forged,
+    #[error("its time is over")]
+    Expired,
+}
+
+impl Tickets {
+    /// Opens the store and removes what counts no more.
+    pub(crate) fn open(root: &Root, journal: &Arc<Journal>, policy: TicketPolicy) -> Self {
+        let tickets = Self {
+            root: root.dir().clone(),
+            journal: Arc::clone(journal),
+            policy,
+            cache: Cache::default(),
+            known: Mutex::default(),
+        };
+        tickets.sweep();
+        tickets
+    }
+
+    /// Looks at all ticket files, and removes those that are worth nothing: their time is over, or they
+    /// are damaged. With `-R` they are left where they are.
+    pub fn sweep(&self) {
+        let result = self.root.readable().and_then(|fd| self.sweep_entries(fd));
+        if let Err(error) = result {
+            tracing::warn!(%error, "cannot look through the tickets of the exported directory");
+        }
+    }
+
+    fn sweep_entries(&self, directory: OwnedFd) -> Result<(), Errno> {
+        let mut found = BTreeMap::new();
+        for entry in Entries::new(directory)? {
+            let entry = entry?;
+            let Some(digits) = entry.file_name().to_bytes().strip_prefix(PREFIX) else {
+                continue;
+            };
+            // Anything else with this prefix, as the reference's temporary names, is no ticket.
+            let Some(name) = TicketName::from_digits(digits) else {
+                continue;
+            };
+            let mut known = self.known();
+            match self.read(name) {
+                Ok(ticket) => {
+                    found.insert(name, Known::of(&ticket));
+                }
+                Err(Worthless::System(errno)) if errno != Errno::INVAL && errno != Errno::FBIG => {
+                    tracing::warn!(ticket = name.digits(), error = %errno, "cannot read a ticket; it is kept");
+                }
+                Err(reason) => {
+                    known.remove(&name);
+                    drop(known);
+                    self.drop_worthless(name, &reason);
+                }
+            }
+        }
+        // What was registered while this went on is there already.
+        self.known().extend(found);
+        Ok(())
+    }
+
+    fn drop_worthless(&self, name: TicketName, reason: &Worthless) {
+        let file = String::from_utf8_lossy(&file_name(name)).into_owned();
+        if self.policy.read_only {
+            tracing::warn!(file, %reason, "a ticket is ignored");
+            return;
+        }
+        match reason {
+            Worthless::Expired => tracing::info!(file, "removing a ticket whose time is over"),
+            _ => tracing::warn!(file, %reason, "removing a file that is no ticket"),
+        }
+        if let Err(error) = self.root.unlink_if_there(&file_name(name)) {
+            tracing::warn!(file, %error, "cannot remove it");
+        }
+    }
+
+    /// Returns a ticket whose time is not over.
+    ///
+    /// # Errors
+    ///
+    /// `NOENT` if there is none that counts, or the system's.
+    pub fn find(&self, name: TicketName) -> Result<Arc<Ticket>, Errno> {
+        match self.read(name) {
+            Ok(ticket) => Ok(ticket),
+            Err(Worthless::System(errno)) => Err(errno),
+            Err(Worthless::Expired) => Err(Errno::NOENT),
+            Err(reason) => {
+                tracing::warn!(ticket = name.digits(), %reason, "a ticket is ignored");
+                Err(Errno::NOENT)
+            }
+        }
+    }
+
+    fn read(&self, name: TicketName) -> Result<Arc<Ticket>, Worthless> {
+        let file_name = file_name(name);
+        let stat = self.root.stat(&file_name)?;
+        let ticket = match self.cache.find(&stat) {
+            Some(ticket) => ticket,
+            None => {
+                let file = small::open(&self.root, &file_name)?;
+                // The cache keeps what this descriptor says, which may be newer than the status above.
+                let stat = rustix::fs::fstat(&file)?;
+                let ticket = Ticket::parse(&small::read(file, TICKET_MAX as u64)?)?;
+                if TicketName::from_digest(digest(ticket.key().as_bytes())) != name {
+                    return Err(Worthless::Forged);
+                }
+                let ticket = Arc::new(ticket);
+                self.cache.keep(&stat, &ticket);
+                ticket
+            }
+        };
+        if ticket.expires() <= now() {
+            return Err(Worthless::Expired);
+        }
+        Ok(ticket)
+    }
+
+    /// Makes a ticket, or renews the caller's of the same key; its masks are lost then.
+    ///
+    /// # Errors
+    ///
+    /// -2 with `-R`, or if the key is another subject's ticket; -6 for too many tickets; -8 for a text
+    /// that cannot be kept; and the system's.
+    pub(crate) fn register(
+        &self,
+        who: &Principal,
+        is_superuser: bool,
+        owner: Subject,
+        seconds: i64,
+        key: Vec<u8>,
+    ) -> Result<(), Code> {
+        self.changeable()?;
+        let name = TicketName::from_digest(digest(&key));
+        let mut expires = now().saturating_add(match self.policy.max_duration {
+            Some(most) => seconds.min(i64::try_from(most.as_secs()).unwrap_or(i64::MAX)),
+            None => seconds,
+        });
+        if let Some(ticket) = who.ticket() {
+            // A ticket makes none that outlives it (part 7.3).
+            expires = expires.min(self.find(ticket).map_err(code)?.expires());
+        }
+        let ticket = Ticket::new(owner, key, expires).map_err(|_| Code::InvalidRequest)?;
+        let mut known = self.known();
+        if let Ok(old) = self.find(name)
+            && old.owner() != who.subject()
+            && !is_superuser
+        {
+            return Err(Code::NotAuthorized);
+        }
+        if !known.contains_key(&name) {
+            known.retain(|_, ticket| ticket.expires > now());
+            let own = known.values().filter(|known| known.owner == *ticket.owner());
+            if known.len() >= ALL_MAX || own.count() >= OWN_MAX {
+                return Err(Code::NoSpace);
+            }
+        }
+        self.write(name, &ticket).map_err(code)?;
+        known.insert(name, Known::of(&ticket));
+        Ok(())
+    }
+
+    /// Sets the mask of one directory, whose link-free path below the root this is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tickets::for_owner`]; -2 with `-R`; -5 if the file would become too large; -8 for a path
+    /// that cannot be kept; and the system's.
+    pub(crate) fn modify(
+        &self,
+        who: &Principal,
+        is_superuser: bool,
+        name: TicketName,
+        dir: &[u8],
+        rights: Rights,
+    ) -> Result<(), Code> {
+        self.changeable()?;
+        let _held = self.known();
+        let mut ticket = Ticket::clone(&*self.for_owner(who, is_superuser, name)?);
+        ticket.set_mask(dir, rights).map_err(|error| match error {
+            TicketError::TooLong => Code::TooBig,
+            _ => Code::InvalidRequest,
+        })?;
+        self.write(name, &ticket).map_err(code)
+    }
+
+    /// Removes a ticket. Nobody acts by it from then on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tickets::for_owner`]; -2 with `-R`; and the system's.
+    pub(crate) fn delete(
+        &self,
+        who: &Principal,
+        is_superuser: bool,
+        name: TicketName,
+    ) -> Result<(), Code> {
+        self.changeable()?;
+        let mut known = self.known();
+        self.for_owner(who, is_superuser, name)?;
+        self.root.unlink_if_there(&file_name(name)).map_err(code)?;
+        known.remove(&name);
+        Ok(())
+    }
+
+    /// Returns a ticket that the caller owns, or any for the superuser.
+    ///
+    /// # Errors
+    ///
+    /// -3 for one that does not count, -2 for another's.
+    pub(crate) fn for_owner(
+        &self,
+        who: &Principal,
+        is_superuser: bool,
+        name: TicketName,
+    ) -> Result<Arc<Ticket>, Code> {
+        let ticket = self.find(name).map_err(code)?;
+        if ticket.owner() == who.subject() || is_superuser {
+            Ok(ticket)
+        } else {
+            Err(Code::NotAuthorized)
+        }
+    }
+
+    /// Returns the names of a subject's tickets, or of all.
+    pub(crate) fn list(&self, owner: Option<&Subject>) -> Vec<TicketName> {
+        let now = now();
+        let of_owner = |known: &Known| owner.is_none_or(|owner| known.owner == *owner);
+        self.known()
+            .iter()
+            .filter(|(_, known)| known.expires > now && of_owner(known))
+            .map(|(name, _)| *name)
+            .collect()
+    }
+
+    fn write(&self, name: TicketName, ticket: &Ticket) -> Result<(), Errno> {
+        let temporary = Temporary::new(&self.journal, &self.root, b"")?;
+        small::write_new(&self.root, temporary.name(), &ticket.to_text())?;
+        temporary.install(&file_name(name), Replace::Yes)
+    }
+
+    const fn changeable(&self) -> Result<(), Code> {
+        if self.policy.read_only {
+            return Err(Code::NotAuthorized);
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<TicketName, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn of(ticket: &Ticket) -> Self {
+        Self {
+            owner: ticket.owner().clone(),
+            expires: ticket.expires(),
+        }
+    }
+}
+
+/// Returns the time in seconds since 1970.
+pub(crate) fn now() -> i64 {
+    rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec
+}
+
+fn code(errno: Errno) -> Code {
+    Code::from_errno(errno.raw_os_error())
+}
+
+fn digest(key: &[u8]) -> [u8; 16] {
+    Md5::digest(key).into()
+}
+
+fn file_name(name: TicketName) -> Vec<u8> {
+    [PREFIX, name.digits().as_bytes()].concat()
+}
