@@ -574,14 +574,36 @@ impl XattrFlags {
 }
 
 /// The digest that names a ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TicketName([u8; 32]);
 
 impl TicketName {
     /// Reads `ticket:` and 32 hexadecimal digits.
     #[must_use]
     pub fn parse(word: &[u8]) -> Option<Self> {
-        let digest: [u8; 32] = word.strip_prefix(b"ticket:")?.try_into().ok()?;
+        Self::from_digits(word.strip_prefix(b"ticket:")?)
+    }
+
+    /// Returns the name of a key's MD5 digest.
+    #[must_use]
+    pub fn from_digest(digest: [u8; 16]) -> Self {
+        let mut digits = [0; 32];
+        for (two, byte) in digits.chunks_exact_mut(2).zip(digest) {
+            for (digit, value) in two.iter_mut().zip([byte >> 4, byte & 15]) {
+                *digit = if value < 10 {
+                    b'0' + value
+                } else {
+                    b'a' + value - 10
+                };
+            }
+        }
+        Self(digits)
+    }
+
+    /// Reads 32 hexadecimal digits.
+    #[must_use]
+    pub fn from_digits(digits: &[u8]) -> Option<Self> {
+        let digest: [u8; 32] = digits.try_into().ok()?;
         digest
             .iter()
             .all(u8::is_ascii_hexdigit)

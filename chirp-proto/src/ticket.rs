@@ -291,7 +291,10 @@ mod tests {
         assert!(ticket.key().ends_with("KEY-----\n"));
         assert_eq!(ticket.expires(), 1_795_253_370);
         assert_eq!(String::from_utf8(ticket.to_text()).unwrap(), TEXT);
-        let loose = TEXT.replace('\n', "\n  ").replace("expiration ", "expiration");
+        let loose = TEXT
+            .replace('\n', "\n  ")
+            .replace("expiration ", "expiration");
+        assert!(Ticket::parse(loose.as_bytes()).is_ok());
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl<'a> Door<'a> {
         needed: Rights,
     ) -> Result<Granted, Failure> {
         let located = self.locate(path, follow)?;
-        self.require(located.governing(), needed)?;
+        self.require_governing(&located, needed)?;
         located.stat()?;
         if located.is_reserved() && !located.is_acl_file() {
             return Err(Code::NotAuthorized.into());
@@ -144,7 +144,7 @@ impl<'a> Door<'a> {
             .into_iter()
             .filter(|(asked, _)| *asked)
             .fold(Rights::NONE, |sum, (_, right)| sum.union(right));
-        self.require(located.governing(), needed)?;
+        self.require_governing(&located, needed)?;
         located.stat()?;
         if located.is_reserved() {
             return Err(Code::NotAuthorized.into());
@@ -164,7 +164,7 @@ impl<'a> Door<'a> {
             Err(Errno::NOTDIR) => return Err(Code::DoesntExist.into()),
             Err(errno) => return Err(errno.into()),
         }
-        self.require(located.governing(), needed)?;
+        self.require_governing(&located, needed)?;
         refuse_reserved(&located)?;
         Ok(Granted(located))
     }
@@ -205,7 +205,7 @@ impl<'a> Door<'a> {
         needed: Rights,
     ) -> Result<Granted, Failure> {
         let located = self.locate(path, follow)?;
-        self.require(located.governing(), needed)?;
+        self.require_governing(&located, needed)?;
         refuse_reserved(&located)?;
         located.stat()?;
         Ok(Granted(located))
@@ -218,7 +218,7 @@ impl<'a> Door<'a> {
     /// -2, -3 without its directory, -8 for a name that listings could not show.
     pub fn create(&self, path: &VirtualPath) -> Result<Granted, Failure> {
         let located = self.locate(path, Follow::No)?;
-        self.require(located.governing(), Rights::WRITE)?;
+        self.require_governing(&located, Rights::WRITE)?;
         refuse_reserved(&located)?;
         refuse_unlistable(&located)?;
         Ok(Granted(located))
@@ -236,7 +236,7 @@ impl<'a> Door<'a> {
         mode: u32,
     ) -> Result<(Granted, Open), Failure> {
         let located = self.locate(path, Follow::Yes)?;
-        let rights = self.rights(located.governing())?;
+        let rights = self.governing_rights(&located)?;
         let changes = flags.write || flags.create || flags.truncate || flags.append;
         let mut how = Open {
             read: flags.read,
@@ -291,7 +291,7 @@ impl<'a> Door<'a> {
     /// As part 3.4 has them.
     pub fn put(&self, path: &VirtualPath) -> Result<(Granted, Replace), Failure> {
         let located = self.locate(path, Follow::Yes)?;
-        let rights = self.rights(located.governing())?;
+        let rights = self.governing_rights(&located)?;
         let to_replace = if located.is_acl_file() {
             Rights::ADMIN
         } else {
@@ -333,7 +333,7 @@ impl<'a> Door<'a> {
             return Err(Code::AlreadyExists.into());
         }
         let holder = located.holder();
-        let rights = self.rights(holder)?;
+        let rights = self.rights(holder, located.holder_path())?;
         let acl = if rights.contains(Rights::RESERVE) {
             Acl::new(vec![Entry {
                 subject: self.who.subject().as_str().as_bytes().to_vec(),
@@ -355,7 +355,7 @@ impl<'a> Door<'a> {
     /// -2, -3 without its directory.
     pub fn delete(&self, path: &VirtualPath) -> Result<Granted, Failure> {
         let located = self.locate(path, Follow::No)?;
-        let located = match self.require(located.holder(), Rights::DELETE) {
+        let located = match self.require(located.holder(), located.holder_path(), Rights::DELETE) {
             Ok(()) => located,
             Err(failure) if located.directory().is_ok() => return Err(failure),
             // D on the directory above the holder is enough for files, as in the reference: it
@@ -376,18 +376,18 @@ impl<'a> Door<'a> {
         if located.is_root() {
             return Err(Code::Busy.into());
         }
-        let rights = self.rights(located.governing())?;
+        let rights = self.governing_rights(&located)?;
         demand(rights, Rights::READ)?;
         let located = if rights.contains(Rights::DELETE) {
             located
         } else if located.directory().is_ok() {
-            self.require(located.holder(), Rights::DELETE)?;
+            self.require(located.holder(), located.holder_path(), Rights::DELETE)?;
             located
         } else {
             let again = self
                 .with_above(path, Rights::DELETE)
                 .ok_or(Failure::Code(Code::NotAuthorized))?;
-            self.require(again.governing(), Rights::READ)?;
+            self.require_governing(&again, Rights::READ)?;
             again
         };
         refuse_reserved(&located)?;
@@ -400,7 +400,7 @@ impl<'a> Door<'a> {
     fn with_above(&self, path: &VirtualPath, needed: Rights) -> Option<Located> {
         let located = self.export.root.locate_with_above(path, Follow::No).ok()?;
         let above = located.above()?;
-        self.require(above, needed).ok()?;
+        self.require(above, located.above_path(), needed).ok()?;
         located.directory().is_err().then_some(located)
     }
 
@@ -420,12 +420,20 @@ impl<'a> Door<'a> {
         }
     }
 
-    fn require(&self, dir: &Dir, needed: Rights) -> Result<(), Failure> {
-        demand(self.rights(dir)?, needed)
+    fn require(&self, dir: &Dir, path: &[u8], needed: Rights) -> Result<(), Failure> {
+        demand(self.rights(dir, path)?, needed)
     }
 
-    fn rights(&self, dir: &Dir) -> Result<Rights, Failure> {
-        self.export.rights(dir, self.who).map_err(unreadable)
+    fn require_governing(&self, located: &Located, needed: Rights) -> Result<(), Failure> {
+        demand(self.governing_rights(located)?, needed)
+    }
+
+    fn governing_rights(&self, located: &Located) -> Result<Rights, Failure> {
+        self.rights(located.governing(), located.governing_path())
+    }
+
+    fn rights(&self, dir: &Dir, path: &[u8]) -> Result<Rights, Failure> {
+        self.export.rights(dir, path, self.who).map_err(unreadable)
     }
 }
 

@@ -34,8 +34,8 @@ pub struct Args {
     #[arg(short = 'Z', long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
 
-    /// Enable this authentication method: unix, hostname or address. May be repeated; without it all
-    /// are enabled. `ticket`, `kerberos` and `globus` are accepted here and answered "no".
+    /// Enable this authentication method: unix, ticket, hostname or address. May be repeated; without it
+    /// all are enabled. `kerberos` and `globus` are accepted here and answered "no".
     #[arg(short = 'a', long = "auth", value_name = "METHOD", value_parser = ["unix", "hostname", "address", "ticket", "kerberos", "globus"])]
     pub auth: Vec<String>,
 

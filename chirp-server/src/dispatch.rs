@@ -13,7 +13,7 @@ use crate::export::Export;
 use crate::handlers::body::Refused;
 use crate::handlers::{
     acl, alloc, audit, body, digest, dir, file, identity, metadata, name, position, search, stream,
-    xattr,
+    ticket, xattr,
 };
 use crate::outcome::Outcome;
 use crate::session::Session;
@@ -248,6 +248,19 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             alloc::mkalloc(export, &target, &acl, *length)
         }
 
+        Request::TicketRegister {
+            subject,
+            seconds,
+            length,
+        } => ticket::register(export, who, subject, *seconds, *length),
+        Request::TicketModify {
+            ticket,
+            path,
+            rights,
+        } => ticket::modify(export, who, *ticket, path, rights),
+        Request::TicketDelete { ticket } => ticket::delete(export, who, *ticket),
+        Request::TicketGet { ticket } => ticket::get(export, who, *ticket),
+        Request::TicketList { subject } => ticket::list(export, who, subject),
         // HTCondor's dialect. There is no batch system behind this server whose jobs have attributes,
         // logs or other places for their files.
         Request::Version => Ok(Outcome::Number(CONDOR_VERSION)),
@@ -269,13 +282,7 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         | Request::JobStatus { .. }
         | Request::JobWait { .. } => Err(Code::InvalidRequest.into()),
 
-        Request::Whoareyou { .. }
-        | Request::Thirdput { .. }
-        | Request::TicketRegister { .. }
-        | Request::TicketModify { .. }
-        | Request::TicketDelete { .. }
-        | Request::TicketGet { .. }
-        | Request::TicketList { .. } => Err(Code::NotSupported.into()),
+        Request::Whoareyou { .. } | Request::Thirdput { .. } => Err(Code::NotSupported.into()),
 
         Request::Features
         | Request::Exec { .. }

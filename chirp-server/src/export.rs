@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -12,6 +13,7 @@ use crate::authorize::Door;
 use crate::session::Principal;
 use crate::space::Space;
 use crate::spool::Spool;
+use crate::tickets::{TicketPolicy, Tickets};
 use crate::vfs::journal::JournalError;
 use crate::vfs::{Dir, Journal, Root};
 
@@ -23,6 +25,7 @@ pub struct Export {
     pub(crate) journal: Arc<Journal>,
     pub(crate) spool: Spool,
     pub(crate) space: Space,
+    pub(crate) tickets: Arc<Tickets>,
     superuser: Option<String>,
     read_only: bool,
 }
@@ -40,6 +43,8 @@ pub struct Policy {
     pub keep_free: u64,
     /// `-Q`: bytes that the whole tree may take.
     pub quota: Option<u64>,
+    /// `--max-ticket-duration`: no ticket lives longer.
+    pub max_ticket_duration: Option<Duration>,
 }
 
 /// Why a tree cannot be exported.
@@ -87,10 +92,16 @@ impl Export {
         // What was left unfinished is gone by now, so it is not counted.
         let space = Space::open(&handle, policy.keep_free, policy.quota, policy.read_only)
             .map_err(|errno| ExportError::Space(root.to_owned(), errno))?;
+        let journal = Arc::new(journal);
+        let ticket_policy = TicketPolicy {
+            max_duration: policy.max_ticket_duration,
+            read_only: policy.read_only,
+        };
         Ok(Self {
+            tickets: Arc::new(Tickets::open(&handle, &journal, ticket_policy)),
             root: handle,
             acls: Acls::new(policy.default_acl),
-            journal: Arc::new(journal),
+            journal,
             spool,
             space,
             superuser: policy.superuser,
@@ -132,14 +143,23 @@ impl Export {
         self.read_only
     }
 
-    /// Returns what a principal may do in a directory.
+    /// Returns the tickets.
+    #[must_use]
+    pub const fn tickets(&self) -> &Arc<Tickets> {
+        &self.tickets
+    }
+
+    /// Returns what a principal may do in a directory, whose link-free path below the root this is.
     ///
     /// # Errors
     ///
-    /// `NOENT` where no list governs, or the system's.
-    pub(crate) fn rights(&self, dir: &Dir, who: &Principal) -> Result<Rights, Errno> {
+    /// `NOENT` where no list governs or the ticket counts no more, or the system's.
+    pub(crate) fn rights(&self, dir: &Dir, path: &[u8], who: &Principal) -> Result<Rights, Errno> {
         let acl = self.acls.effective(dir)?;
         let mut rights = acl.rights_of(who.subject().as_str());
+        if let Some(ticket) = who.ticket() {
+            rights = rights.masked_by(self.tickets.find(ticket)?.mask(path));
+        }
         if self.read_only {
             rights = rights.intersection(Rights::READ.union(Rights::LIST));
         }

@@ -19,6 +19,7 @@
 //! | [`vfs`] | the confined tree |
 //! | [`acl`] | rights files |
 //! | [`space`] | how much clients may write |
+//! | [`tickets`] | ticket files, and who may do what to them |
 //! | [`transfer`] | bodies between sockets and files |
 //! | [`spool`] | what has to be complete before it can be sent |
 //! | [`heavy`] | long work, on threads of its own |
@@ -52,6 +53,7 @@ pub mod server;
 pub mod session;
 pub mod space;
 pub mod spool;
+pub mod tickets;
 pub mod transfer;
 pub mod transient;
 pub mod vfs;

@@ -20,6 +20,7 @@ use crate::features::Identity;
 use crate::heavy::Heavy;
 use crate::listener::{self, Stop};
 use crate::privileges::{self, Account};
+use crate::tickets::{SWEEP_EVERY, Tickets};
 use crate::transient::Transient;
 use crate::{announce, catalog, exec, logging};
 
@@ -112,9 +113,10 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
         .exec
         .then(|| exec::Exec::open(&args, &root, &transient, &account))
         .transpose()?;
+    let export = open_export(&args, &root, &transient, &account).await?;
     let server = Arc::new(Server {
-        export: open_export(&args, &root, &transient, &account).await?,
-        auth: auth_config(&args, cookie)?,
+        auth: auth_config(&args, &export, cookie)?,
+        export,
         idle: args.idle,
         stalled: args.stalled,
         heavy: Arc::default(),
@@ -147,6 +149,7 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
         .context("cannot handle SIGXFSZ")?;
     let stop = Stop::default();
     let announcing = announce::start(&args, &identity, address, &root)?;
+    let sweeping = tokio::spawn(sweep_tickets(Arc::clone(server.export.tickets())));
     let advertising = advertise(&args, &root, address.port(), &account);
     let clients = tokio::spawn(listener::run(
         socket,
@@ -160,6 +163,7 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
     tracing::info!("stopping");
     stop.drain.cancel();
     advertising.abort();
+    sweeping.abort();
     announcing.stop().await;
     if let Some(exec) = &server.exec {
         exec.shutdown(args.drain).await;
@@ -234,6 +238,7 @@ async fn open_export(
         read_only: args.read_only,
         keep_free: args.free_space,
         quota: args.root_quota,
+        max_ticket_duration: args.max_ticket_duration,
     };
     let export = Export::open(root, transient.path(), policy)?;
     let own = if args.exec { "rwldax" } else { "rwlda" };
@@ -288,7 +293,25 @@ fn advertise(args: &Args, root: &Path, port: u16, account: &Account) -> JoinHand
     tokio::spawn(advertiser.run())
 }
 
-fn auth_config(args: &Args, cookie: Option<CookieLogin>) -> anyhow::Result<AuthConfig> {
+/// Removes tickets whose time is over, now and then. By the clock that only goes forward: a step of the
+/// system's time makes it neither come early nor stay away.
+async fn sweep_tickets(tickets: Arc<Tickets>) {
+    let start = tokio::time::Instant::now() + SWEEP_EVERY;
+    let mut timer = tokio::time::interval_at(start, SWEEP_EVERY);
+    loop {
+        timer.tick().await;
+        let tickets = Arc::clone(&tickets);
+        if let Err(error) = tokio::task::spawn_blocking(move || tickets.sweep()).await {
+            tracing::error!(%error, "looking for old tickets failed");
+        }
+    }
+}
+
+fn auth_config(
+    args: &Args,
+    export: &Export,
+    cookie: Option<CookieLogin>,
+) -> anyhow::Result<AuthConfig> {
     anyhow::ensure!(
         args.challenge_dir.is_dir(),
         "challenge directory {} (-c) is not a directory",
@@ -297,11 +320,12 @@ fn auth_config(args: &Args, cookie: Option<CookieLogin>) -> anyhow::Result<AuthC
     let named = |method: &Method| {
         args.auth.is_empty() || args.auth.iter().any(|name| name == method.name())
     };
-    let served = [Method::Unix, Method::Hostname, Method::Address];
+    let served = Method::ALL;
     Ok(AuthConfig {
         methods: served.into_iter().filter(named).collect(),
         challenge_dir: args.challenge_dir.clone(),
         unix_timeout: args.unix_timeout,
+        tickets: Arc::clone(export.tickets()),
         cookie,
     })
 }

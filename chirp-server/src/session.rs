@@ -4,8 +4,8 @@ use std::fs::File;
 use std::sync::Arc;
 
 use chirp_proto::limits::DESCRIPTORS_MAX;
-use chirp_proto::request::Descriptor;
-use chirp_proto::{Code, Dialect, Subject};
+use chirp_proto::request::{Descriptor, TicketName};
+use chirp_proto::{Code, Dialect, Method, Subject};
 
 use crate::space::Held;
 
@@ -17,6 +17,7 @@ use crate::space::Held;
 pub struct Principal {
     login: Subject,
     effective: Subject,
+    ticket: Option<TicketName>,
 }
 
 impl Principal {
@@ -26,7 +27,25 @@ impl Principal {
         Self {
             effective: login.clone(),
             login,
+            ticket: None,
         }
+    }
+
+    /// Makes the principal of a login by a ticket, which acts for the ticket's owner as far as the
+    /// ticket lets it.
+    #[must_use]
+    pub fn by_ticket(name: TicketName, owner: Subject) -> Self {
+        Self {
+            login: Subject::new(Method::Ticket, name.digits().as_bytes()),
+            effective: owner,
+            ticket: Some(name),
+        }
+    }
+
+    /// Returns the ticket that bounds the rights.
+    #[must_use]
+    pub const fn ticket(&self) -> Option<TicketName> {
+        self.ticket
     }
 
     /// Returns what the login proved: the superuser rule and the ownership of tickets ask for this.
@@ -169,8 +188,6 @@ impl Descriptors {
 
 #[cfg(test)]
 mod tests {
-    use chirp_proto::Method;
-
     use super::*;
 
     fn file() -> File {

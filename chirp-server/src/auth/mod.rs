@@ -3,19 +3,23 @@
 
 pub mod cookie;
 mod hostname;
+mod ticket;
 mod unix;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use chirp_proto::limits::{AUTH_LINE_MAX, CONDOR_LINE_MAX, LINE_MAX};
 use chirp_proto::parse::line;
+use chirp_proto::request::TicketName;
 use chirp_proto::{Dialect, Method, Subject};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::session::Principal;
+use crate::tickets::Tickets;
 use cookie::CookieLogin;
 
 /// Bytes of a line that is too long for a method's name after which its sender is given up.
@@ -30,6 +34,8 @@ pub struct AuthConfig {
     pub challenge_dir: PathBuf,
     /// How long to wait for that file.
     pub unix_timeout: Duration,
+    /// The tickets that can be logged in with.
+    pub tickets: Arc<Tickets>,
     /// How HTCondor's clients log in, if they may.
     pub cookie: Option<CookieLogin>,
 }
@@ -114,8 +120,7 @@ where
             Method::Address => ("yes\n", Proof::Given(peer.to_string().into_bytes())),
             Method::Hostname => ("yes\n", hostname::lookup(peer).await),
             Method::Unix => ("", unix::prove(config, &mut talk).await?),
-            // Never among the enabled methods: tickets are not served yet.
-            Method::Ticket => ("", Proof::Failed),
+            Method::Ticket => ("", ticket::prove(&config.tickets, &mut talk).await?),
         };
         match proof {
             Proof::Given(proven) => {
@@ -125,6 +130,15 @@ where
                     .await?;
                 return Ok(Login {
                     who: Principal::new(subject),
+                    dialect: Dialect::Plain,
+                });
+            }
+            Proof::Ticket { name, owner } => {
+                let digest = name.digits();
+                talk.say(&format!("success\nyes\n{method}\n{digest}\n"))
+                    .await?;
+                return Ok(Login {
+                    who: Principal::by_ticket(name, owner),
                     dialect: Dialect::Plain,
                 });
             }
@@ -138,6 +152,8 @@ where
 enum Proof {
     /// The peer is who these bytes say.
     Given(Vec<u8>),
+    /// The peer has the key of this ticket, and acts for its owner.
+    Ticket { name: TicketName, owner: Subject },
     /// It is not proved, and the peer is told so.
     Failed,
     /// The peer gave the method up, which is not answered.
@@ -191,7 +207,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
     }
 
     async fn say(&mut self, text: &str) -> Result<(), AuthError> {
-        Ok(self.stream.write_all(text.as_bytes()).await?)
+        self.say_bytes(text.as_bytes()).await
+    }
+
+    async fn say_bytes(&mut self, bytes: &[u8]) -> Result<(), AuthError> {
+        Ok(self.stream.write_all(bytes).await?)
+    }
+
+    /// Reads this many bytes, which the caller has bounded.
+    async fn take(&mut self, length: usize) -> Result<Vec<u8>, AuthError> {
+        while self.buffer.len() < length {
+            if self.stream.read_buf(self.buffer).await? == 0 {
+                return Err(AuthError::Closed);
+            }
+        }
+        Ok(self.buffer.split_to(length).to_vec())
+    }
+
+    /// Drops this many bytes.
+    async fn skip(&mut self, mut length: u64) -> Result<(), AuthError> {
+        while length > 0 {
+            if self.buffer.is_empty() && self.stream.read_buf(self.buffer).await? == 0 {
+                return Err(AuthError::Closed);
+            }
+            let used = usize::try_from(length)
+                .unwrap_or(usize::MAX)
+                .min(self.buffer.len());
+            bytes::Buf::advance(self.buffer, used);
+            length -= used as u64;
+        }
+        Ok(())
     }
 
     /// Reads a line of a method's own exchange.

@@ -14,4 +14,5 @@ pub(crate) mod name;
 pub(crate) mod position;
 pub(crate) mod search;
 pub(crate) mod stream;
+pub(crate) mod ticket;
 pub(crate) mod xattr;

@@ -1,6 +1,5 @@
 //! The key of a ticket, and the signature that proves its possession (part 2.5).
 
-use rsa::pkcs1::DecodeRsaPublicKey;
 use rsa::pkcs8::{EncodePublicKey, LineEnding};
 use rsa::traits::PublicKeyParts;
 use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
@@ -30,7 +29,9 @@ impl Key {
             return None;
         }
         let info: rsa::pkcs8::SubjectPublicKeyInfoRef<'_> = der.decode_msg().ok()?;
-        info.algorithm.assert_algorithm_oid(rsa::pkcs1::ALGORITHM_OID).ok()?;
+        info.algorithm
+            .assert_algorithm_oid(rsa::pkcs1::ALGORITHM_OID)
+            .ok()?;
         let key = rsa::pkcs1::RsaPublicKey::try_from(info.subject_public_key.as_bytes()?).ok()?;
         let modulus = BigUint::from_bytes_be(key.modulus.as_bytes());
         let exponent = BigUint::from_bytes_be(key.public_exponent.as_bytes());

@@ -224,7 +224,9 @@ impl Tickets {
         }
         if !known.contains_key(&name) {
             known.retain(|_, ticket| ticket.expires > now());
-            let own = known.values().filter(|known| known.owner == *ticket.owner());
+            let own = known
+                .values()
+                .filter(|known| known.owner == *ticket.owner());
             if known.len() >= ALL_MAX || own.count() >= OWN_MAX {
                 return Err(Code::NoSpace);
             }

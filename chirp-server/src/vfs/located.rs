@@ -160,6 +160,23 @@ impl Located {
         }
     }
 
+    /// Returns the link-free path of [`Located::governing`], as [`Located::holder_path`].
+    #[must_use]
+    pub fn governing_path(&self) -> &[u8] {
+        match &self.object {
+            Object::Directory(..) => &self.path,
+            Object::Missing(_) | Object::Other(_) => self.holder_path(),
+        }
+    }
+
+    /// Returns the link-free path of [`Located::above`], as [`Located::holder_path`].
+    #[must_use]
+    pub fn above_path(&self) -> &[u8] {
+        let holder = self.holder_path();
+        let end = memchr::memrchr(b'/', holder).unwrap_or(0);
+        holder.get(..end).unwrap_or_default()
+    }
+
     /// Returns the object as a directory.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! | [`resolve`] | paths to objects: `openat2` first, a walk by hand where a link is met |
 //! | [`located`] | what was found, and the operations on it |
 //! | [`listing`] | directory listings in bounded pieces |
+//! | `small` | the server's own small files |
 //! | [`tree`] | removal of whole trees |
 //! | [`stride`] | the gather and scatter of `sread` and `swrite` |
 //! | [`temporary`], [`journal`] | files under construction, and their removal after a crash |
@@ -25,6 +26,7 @@ pub mod listing;
 pub mod located;
 pub mod resolve;
 pub mod root;
+pub(crate) mod small;
 pub mod stride;
 pub mod temporary;
 pub mod tree;

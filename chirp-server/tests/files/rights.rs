@@ -326,7 +326,6 @@ fn the_server_works_read_only() {
         Policy {
             read_only: true,
             superuser: Some("unix:root".to_owned()),
-            default_acl: None,
             ..Policy::default()
         },
     );
