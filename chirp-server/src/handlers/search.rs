@@ -85,6 +85,8 @@ struct Base(Vec<u8>);
 /// How a directory was come to.
 struct Entered {
     by_link: bool,
+    /// Where it really is: its link-free path below the root, by which a ticket's masks go.
+    place: Vec<u8>,
 }
 
 impl Steps for Search {
@@ -138,12 +140,16 @@ impl Search {
             .root
             .locate(root, Follow::Yes)
             .map_err(|miss| miss.errno())?;
-        self.require_list(export, located.governing())?;
+        self.require_list(export, located.governing(), located.governing_path())?;
         let dir = located.directory()?;
         if located.is_reserved() {
             return Err(Errno::PERM);
         }
-        Walk::new(dir, Entered { by_link: false })
+        let entered = Entered {
+            by_link: false,
+            place: located.path().to_vec(),
+        };
+        Walk::new(dir, entered)
     }
 
     /// Reports an entry and enters it. Returns whether it was a match.
@@ -206,8 +212,16 @@ impl Search {
 
     fn enter(&self, export: &Export, walk: &mut Walk<Entered>) -> Result<(), Errno> {
         let dir = walk.open()?;
-        self.require_list(export, &dir)?;
-        walk.enter(dir, Entered { by_link: false })
+        let above = walk.data().map_or(b"".as_slice(), |above| &above.place);
+        let place = [above, b"/", walk.name()].concat();
+        self.require_list(export, &dir, &place)?;
+        walk.enter(
+            dir,
+            Entered {
+                by_link: false,
+                place,
+            },
+        )
     }
 
     /// Enters the directory that a link leads to, if it leads to one.
@@ -235,13 +249,17 @@ impl Search {
             return Err(Errno::LOOP);
         }
         self.links_left -= 1;
-        self.require_list(export, target)?;
+        self.require_list(export, target, located.path())?;
         let dir = walk.open_elsewhere(target)?;
-        walk.enter(dir, Entered { by_link: true })
+        let entered = Entered {
+            by_link: true,
+            place: located.path().to_vec(),
+        };
+        walk.enter(dir, entered)
     }
 
-    fn require_list(&self, export: &Export, dir: &Dir) -> Result<(), Errno> {
-        match export.rights(dir, &self.who) {
+    fn require_list(&self, export: &Export, dir: &Dir, place: &[u8]) -> Result<(), Errno> {
+        match export.rights(dir, place, &self.who) {
             Ok(rights) if rights.contains(Rights::LIST) => Ok(()),
             Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(errno),
             Ok(_) | Err(_) => Err(Errno::PERM),
