@@ -119,7 +119,7 @@ impl<'a> Door<'a> {
     /// -2, -3 without its directory.
     pub fn allocation(&self, path: &VirtualPath) -> Result<Granted, Failure> {
         let located = self.locate(path, Follow::Yes)?;
-        self.require(located.governing(), Rights::LIST)?;
+        self.require_governing(&located, Rights::LIST)?;
         refuse_reserved(&located)?;
         Ok(Granted(located))
     }
