@@ -14,15 +14,19 @@ use clap::Parser;
 #[command(
     name = "chirp-server",
     version,
+    disable_version_flag = true,
     after_help = EXAMPLES,
-    max_term_width = 100
+    max_term_width = 100,
+    // As getopt_long has it: the last of an option counts, and a long one may be cut short.
+    args_override_self = true,
+    infer_long_args = true
 )]
 pub struct Args {
     /// The directory to serve: DIR, file://DIR or local://DIR. A missing last component is created.
     #[arg(short = 'r', long = "root", value_name = "DIR", default_value = ".", value_parser = parse_root)]
     pub root: PathBuf,
 
-    /// Listen on this port; 0 for any free one.
+    /// Listen on this port; 0 for any free one from TCP_LOW_PORT to TCP_HIGH_PORT in the environment.
     #[arg(short, long, value_name = "PORT", default_value_t = chirp_proto::limits::DEFAULT_PORT)]
     pub port: u16,
 
@@ -30,7 +34,7 @@ pub struct Args {
     #[arg(short = 'I', long, value_name = "ADDR")]
     pub interface: Option<IpAddr>,
 
-    /// Choose a free port and write it to this file.
+    /// Choose a free port, as with -p 0, and write it to this file.
     #[arg(short = 'Z', long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
 
@@ -123,23 +127,76 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     pub drain: Duration,
 
-    /// Log in detail: `all`, or one of auth, chirp, exec, beacon, tcp. May be repeated.
+    /// Log in detail: `all`, or one of auth, catalog, chirp, dns, exec, local, tcp and beacon; `clear`
+    /// undoes those before it. May be repeated. The reference's other flags are accepted and mean
+    /// nothing here.
     #[arg(short, long, value_name = "FLAG")]
     pub debug: Vec<String>,
 
-    /// Write the log to this file instead of standard error.
+    /// Write the log to this file instead of standard error; `:stderr` and `:stdout` name those. SIGHUP
+    /// opens the file anew.
     #[arg(short = 'o', long = "debug-file", value_name = "LOG")]
     pub log: Option<PathBuf>,
+
+    /// Rename the log to LOG.old and begin a new one when it would become larger than this; 0 for never.
+    #[arg(short = 'O', long, value_name = "SIZE", default_value = "10M", value_parser = parse_size)]
+    pub debug_rotate_max: u64,
+
+    /// Work in the background: the command ends when the server listens, or with its error.
+    #[arg(short, long)]
+    pub background: bool,
+
+    /// With -b, write the server's process id to this file once it listens. It stays there.
+    #[arg(short = 'B', long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+
+    /// Leave no core dump, whatever happens.
+    #[arg(short = 'C', long)]
+    pub no_core_dump: bool,
+
+    /// Stop when the process that started this one ends.
+    #[arg(short = 'E', long, conflicts_with = "background")]
+    pub parent_death: bool,
+
+    /// Accepted for old scripts: -E is told of the parent's end at once.
+    #[arg(short = 'e', long, value_name = "TIME", hide = true)]
+    pub parent_check: Option<String>,
+
+    /// Wait this many microseconds before each request, to see what a slow network does to a client.
+    #[arg(
+        short = 'l',
+        value_name = "USEC",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub latency: u64,
 
     /// Where the server keeps its own state, created if missing. With --exec it must lie outside DIR.
     /// [default: a directory of this tree's own below $XDG_STATE_HOME or ~/.local/state]
     #[arg(short = 'y', long = "transient", value_name = "DIR")]
     pub transient: Option<PathBuf>,
 
-    /// Send a status record to the catalog at `HOST[:PORT]` every five minutes, by UDP. May be repeated;
-    /// `-` for none, which is the default.
+    /// Send status records to the catalog at `HOST[:PORT]`, by UDP, or by TCP to the next port with
+    /// CATALOG_UPDATE_PROTOCOL=tcp in the environment. May be repeated or be a list with commas; `-` for
+    /// none, which is the default.
     #[arg(short = 'u', long, value_name = "HOST", value_delimiter = ',')]
     pub advertise: Vec<String>,
+
+    /// How often to send them.
+    #[arg(short = 'U', long, value_name = "TIME", default_value = "5m", value_parser = parse_time)]
+    pub catalog_update: Duration,
+
+    /// The name to appear under in the catalog [default: that of --name, or the host name].
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub catalog_name: Option<String>,
+
+    /// The owner to show in the catalog [default: the user that the server works as].
+    #[arg(short = 'w', long, value_name = "NAME")]
+    pub owner: Option<String>,
+
+    /// The project to show in the catalog.
+    #[arg(long, value_name = "NAME")]
+    pub project_name: Option<String>,
 
     /// Work as this user. Required when started as root, which serves nothing itself.
     #[arg(short = 'i', long, value_name = "USER")]
@@ -174,6 +231,18 @@ pub struct Args {
     /// nothing, `best-effort` says in the log and in `features` that nothing is enforced.
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Sandbox::BestEffort)]
     pub sandbox: Sandbox,
+
+    /// Show the version.
+    #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+
+    /// This is the process that -b started.
+    #[arg(long, hide = true)]
+    pub detached: bool,
+
+    /// The reference overlooks what is no option; so that scripts go on working it is only warned of.
+    #[arg(hide = true)]
+    pub overlooked: Vec<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -183,7 +252,9 @@ Examples:
   chirp-server -r /srv/jobs -I 127.0.0.1 -Z port  any free port on loopback, written to a file
   chirp-server -r /srv/jobs -i daemon             started as root, works as daemon
 
-Exit status: 0 after SIGTERM or SIGINT, 1 when it could not start.";
+Exit status: 0 after SIGTERM, SIGINT or SIGQUIT, 1 when it could not start. SIGHUP changes nothing but
+that the log is opened anew. Under the name chirp_server the exit status is that of cctools' server: 1
+after help and version, 143 when it could not start.";
 
 /// How programs are confined (`exec-extension.md`, \"What the server guarantees\").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::auth::{self, AuthError, Login};
+use crate::catalog::Tally;
 use crate::dispatch::dispatch;
 use crate::listener::Stop;
 use crate::outcome::{Outcome, Receiver, Then};
@@ -93,6 +94,10 @@ async fn serve_until_end(
         turn: 0,
         alone: true,
         ended: false,
+        tally: server
+            .clients
+            .as_ref()
+            .map(|clients| clients.tally(address)),
         draining: stop.drain,
         session: Session::new(who).speaking(dialect),
         decoder: Decoder::new(dialect),
@@ -138,6 +143,8 @@ struct Connection {
     alone: bool,
     /// The last answer ends the connection.
     ended: bool,
+    /// Where the catalog is told what clients do.
+    tally: Option<Tally>,
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     draining: CancellationToken,
 }
@@ -190,6 +197,14 @@ impl Connection {
     }
 
     async fn request(&mut self, request: Request) -> io::Result<()> {
+        if let Some(tally) = &self.tally {
+            tally.request();
+            tally.written(request.body_length());
+        }
+        if let Some(latency) = self.server.latency {
+            self.flush().await?;
+            tokio::time::sleep(latency).await;
+        }
         tracing::debug!(target: "chirp", subject = %self.session.subject(), ?request, "request");
         match request {
             Request::Features => {
@@ -219,6 +234,9 @@ impl Connection {
                 *code = self.session.dialect().code(*code);
             }
             outcome.encode_head(&mut self.output);
+            if let Some(tally) = &self.tally {
+                tally.read(outcome.sent_length());
+            }
             match outcome {
                 Outcome::Failed(_)
                 | Outcome::Number(_)

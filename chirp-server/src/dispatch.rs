@@ -59,7 +59,7 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
     let space = export.space();
     match request {
         Request::Whoami { limit } => Ok(identity::whoami(subject, *limit)),
-        Request::Debug { flag: _ } => identity::debug(export.is_superuser(who)),
+        Request::Debug { flag } => identity::debug(export.is_superuser(who), flag),
 
         Request::Open { path, flags, mode } => {
             file::open(space, door, descriptors, path, *flags, *mode)

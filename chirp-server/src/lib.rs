@@ -7,6 +7,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`config`] | the command line |
+//! | [`manner`], [`daemon`], [`parent`] | the name it runs under; in the background; its parent's end |
 //! | [`server`] | what all connections share; start and stop |
 //! | [`listener`] | accepting connections; the limit on them; shutdown |
 //! | [`connection`] | one client: login, then requests until the end |
@@ -37,6 +38,7 @@ pub mod authorize;
 pub mod catalog;
 pub mod config;
 pub mod connection;
+pub mod daemon;
 pub mod dispatch;
 pub mod exec;
 pub mod export;
@@ -45,7 +47,9 @@ mod handlers;
 pub mod heavy;
 pub mod listener;
 pub mod logging;
+pub mod manner;
 pub mod outcome;
+pub mod parent;
 pub mod pattern;
 pub mod privileges;
 mod random;

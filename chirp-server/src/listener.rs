@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -15,56 +17,84 @@ use tokio_util::task::TaskTracker;
 use crate::connection;
 use crate::server::Server;
 
+/// Connections that the kernel keeps until they are accepted; it has a limit of its own.
+const BACKLOG: i32 = 4096;
+
+/// The range of ports to search where the environment gives one end of it.
+const LOW_PORT: u16 = 1024;
+const HIGH_PORT: u16 = 32767;
+
 /// How long to wait before the next try when no descriptor is left to accept with.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Binds the listening socket.
+/// Binds the listening socket and lets the kernel queue connections.
 ///
-/// With `search` (`-Z`), the first free port of `TCP_LOW_PORT` to `TCP_HIGH_PORT` is taken where the
-/// environment sets them, as the reference does, and any free one otherwise.
+/// With `search` (`-Z`, `-p 0`), the first free port of `TCP_LOW_PORT` (1024) to `TCP_HIGH_PORT` is taken
+/// where the environment sets one of them, as the reference does, and any free one otherwise.
 ///
 /// # Errors
 ///
 /// The address cannot be bound; the message names it.
-pub async fn bind(
-    interface: Option<IpAddr>,
-    port: u16,
-    search: bool,
-) -> anyhow::Result<TcpListener> {
+pub fn bind(interface: Option<IpAddr>, port: u16, search: bool) -> anyhow::Result<OwnedFd> {
     if !search {
         return bind_port(interface, port)
-            .await
-            .with_context(|| format!("cannot listen on port {port}"));
+            .with_context(|| format!("cannot listen on port {port}{}", on(interface)));
     }
     let limit = |name| {
         std::env::var(name)
             .ok()
-            .and_then(|text| text.parse::<u16>().ok())
+            .and_then(|text| text.trim().parse::<u16>().ok())
     };
-    let Some(low) = limit("TCP_LOW_PORT") else {
-        return bind_port(interface, 0)
-            .await
-            .context("cannot listen on any port");
+    let (low, high) = match (limit("TCP_LOW_PORT"), limit("TCP_HIGH_PORT")) {
+        (None, None) => {
+            return bind_port(interface, 0)
+                .with_context(|| format!("cannot listen on any port{}", on(interface)));
+        }
+        (low, high) => (low.unwrap_or(LOW_PORT), high.unwrap_or(HIGH_PORT)),
     };
-    let high = limit("TCP_HIGH_PORT").unwrap_or(u16::MAX);
+    let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
     for port in low..=high {
-        if let Ok(listener) = bind_port(interface, port).await {
-            return Ok(listener);
+        match bind_port(interface, port) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
         }
     }
-    anyhow::bail!("no free port between {low} and {high} (TCP_LOW_PORT, TCP_HIGH_PORT)")
+    Err(refused).with_context(|| {
+        format!(
+            "no free port between {low} and {high} (TCP_LOW_PORT, TCP_HIGH_PORT){}",
+            on(interface)
+        )
+    })
 }
 
-async fn bind_port(interface: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+fn on(interface: Option<IpAddr>) -> String {
+    interface.map_or_else(String::new, |address| format!(" of {address}"))
+}
+
+fn bind_port(interface: Option<IpAddr>, port: u16) -> io::Result<OwnedFd> {
     if let Some(address) = interface {
-        return TcpListener::bind(SocketAddr::new(address, port)).await;
+        return listen((address, port).into());
     }
     // One socket for both families, where there is IPv6 at all.
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+    match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
-        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+        Err(_) => listen((Ipv4Addr::UNSPECIFIED, port).into()),
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // Connections of a server before this one, which the kernel remembers for a while, are no obstacle.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
 }
 
 /// Writes the port and an LF to the file of `-Z`, which is never seen half written.
@@ -136,12 +166,24 @@ pub async fn run(
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut failing = false;
     loop {
         match listener.accept().await {
-            Ok(accepted) => return accepted,
+            Ok(accepted) => {
+                if failing {
+                    tracing::info!("connections are accepted again");
+                }
+                return accepted;
+            }
+            // A peer that left again.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                // A peer that left again, or no descriptor to be had: neither ends the server.
-                tracing::warn!(%error, "cannot accept a connection");
+                // No descriptor to be had: clients wait in the kernel's queue until there is one. It is
+                // said once, not with each attempt.
+                if !failing {
+                    tracing::warn!(%error, "cannot accept connections; clients wait");
+                }
+                failing = true;
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }

@@ -3,27 +3,39 @@
 use std::process::ExitCode;
 
 use chirp_server::config::Args;
-use chirp_server::server;
+use chirp_server::manner::Manner;
+use chirp_server::{daemon, server};
 use clap::Parser;
+use clap::error::ErrorKind;
 
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the version is asked for, and the log may not have started"
+)]
 fn main() -> ExitCode {
+    let manner = Manner::of(std::env::args_os().next().as_deref());
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // Help and version are asked for; everything else is a failure to start, which the
-            // reference ends with 1.
-            let _ = error.print();
-            return ExitCode::from(u8::from(error.use_stderr()));
+            match error.kind() {
+                ErrorKind::DisplayVersion => print!("{}", manner.version()),
+                _ => drop(error.print()),
+            }
+            // Whatever is wrong with the command line, the reference ends with 1.
+            return match error.use_stderr() {
+                true => ExitCode::FAILURE,
+                false => manner.after_help(),
+            };
         }
     };
-    match server::run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            #[expect(clippy::print_stderr, reason = "the log may not have started")]
-            {
-                eprintln!("chirp-server: {error:#}");
-            }
-            ExitCode::FAILURE
-        }
-    }
+    let ended = if args.background && !args.detached {
+        daemon::start(manner, args.pid_file.as_deref())
+    } else {
+        server::run(args, manner).map(|()| ExitCode::SUCCESS)
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("{}", manner.fatal(&error));
+        manner.after_fatal()
+    })
 }

@@ -113,6 +113,16 @@ impl Outcome {
         }
     }
 
+    /// Returns how many bytes of a file are sent, as far as that is known before.
+    #[must_use]
+    pub const fn sent_length(&self) -> u64 {
+        match self {
+            Self::SendFile { length, .. } => *length,
+            Self::Gather(gather) => gather.total(),
+            _ => 0,
+        }
+    }
+
     /// Makes a [`Outcome::Blocking`] of work that the system may refuse.
     pub fn blocking(
         heavy: bool,

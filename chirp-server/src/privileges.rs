@@ -15,14 +15,25 @@ pub struct Account {
     pub home: Option<PathBuf>,
 }
 
-/// Becomes `user` if started as root, and returns the account the process has from now on.
-///
-/// To be called before any thread is started: Linux keeps identities by thread.
+/// Who the server will work as, once it has become that.
+#[derive(Debug)]
+pub struct Settling(Option<Ordinary>);
+
+/// An ordinary user that root is to become.
+#[derive(Debug)]
+struct Ordinary {
+    name: String,
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+/// Decides who to work as. What only root may do is to be done between this and [`Settling::settle`].
 ///
 /// # Errors
 ///
 /// Started as root without `-i`, or `user` is unknown, root, or not to be had.
-pub fn settle(user: Option<&str>) -> anyhow::Result<Account> {
+pub fn choose(user: Option<&str>) -> anyhow::Result<Settling> {
     let uid = rustix::process::geteuid();
     if !uid.is_root() {
         let account = account(uid);
@@ -33,7 +44,7 @@ pub fn settle(user: Option<&str>) -> anyhow::Result<Account> {
                 account.name
             );
         }
-        return Ok(account);
+        return Ok(Settling(None));
     }
     let Some(name) = user else {
         bail!(
@@ -45,24 +56,43 @@ pub fn settle(user: Option<&str>) -> anyhow::Result<Account> {
         user.uid() != 0,
         "-i {name}: that is root; name an ordinary user"
     );
-    let groups: Vec<Gid> = uzers::get_user_groups(name, user.primary_group_id())
-        .unwrap_or_default()
-        .iter()
-        .map(|group| Gid::from_raw(group.gid()))
-        .collect();
-    let gid = Gid::from_raw(user.primary_group_id());
-    let uid = Uid::from_raw(user.uid());
-    let become_user = || -> rustix::io::Result<()> {
-        rustix::thread::set_thread_groups(&groups)?;
-        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid)
-    };
-    become_user().with_context(|| format!("-i {name}: cannot become that user"))?;
-    ensure!(
-        rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).is_err(),
-        "-i {name}: root could be had back"
-    );
-    Ok(account(uid))
+    let groups = uzers::get_user_groups(name, user.primary_group_id()).unwrap_or_default();
+    Ok(Settling(Some(Ordinary {
+        name: name.to_owned(),
+        uid: Uid::from_raw(user.uid()),
+        gid: Gid::from_raw(user.primary_group_id()),
+        groups: groups
+            .iter()
+            .map(|group| Gid::from_raw(group.gid()))
+            .collect(),
+    })))
+}
+
+impl Settling {
+    /// Becomes the user and returns the account that the process has from now on.
+    ///
+    /// To be called before any thread is started: Linux keeps identities by thread.
+    ///
+    /// # Errors
+    ///
+    /// The system does not let it.
+    pub fn settle(self) -> anyhow::Result<Account> {
+        let Some(user) = self.0 else {
+            return Ok(account(rustix::process::geteuid()));
+        };
+        let become_user = || -> rustix::io::Result<()> {
+            rustix::thread::set_thread_groups(&user.groups)?;
+            rustix::thread::set_thread_res_gid(user.gid, user.gid, user.gid)?;
+            rustix::thread::set_thread_res_uid(user.uid, user.uid, user.uid)
+        };
+        let name = &user.name;
+        become_user().with_context(|| format!("-i {name}: cannot become that user"))?;
+        ensure!(
+            rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).is_err(),
+            "-i {name}: root could be had back"
+        );
+        Ok(account(user.uid))
+    }
 }
 
 fn account(uid: Uid) -> Account {

@@ -1,15 +1,18 @@
 //! What all connections share, and the server's life from start to stop.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use chirp_proto::Method;
 use chirp_proto::acl::Rights;
 use rustix::process::{Resource, Rlimit};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::auth::AuthConfig;
@@ -19,13 +22,17 @@ use crate::export::{Export, Policy};
 use crate::features::Identity;
 use crate::heavy::Heavy;
 use crate::listener::{self, Stop};
+use crate::manner::Manner;
 use crate::privileges::{self, Account};
 use crate::tickets::{SWEEP_EVERY, Tickets};
 use crate::transient::Transient;
-use crate::{announce, catalog, exec, logging};
+use crate::{announce, catalog, daemon, exec, logging, parent};
 
 /// How old the figures in the files of allocations may be.
 const SPACE_SAVED_EVERY: Duration = Duration::from_secs(30);
+
+/// Open files below which the log says at the start that they are few.
+const DESCRIPTORS_WISHED: u64 = 4096;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -42,6 +49,10 @@ pub struct Server {
     pub heavy: Arc<Heavy>,
     /// Counts what connections read, so that one that waits sees whether others have work.
     pub turns: AtomicU64,
+    /// How long each request waits before it is carried out (`-l`).
+    pub latency: Option<Duration>,
+    /// What clients did, counted where a catalog is told of it.
+    pub clients: Option<Arc<catalog::Clients>>,
     /// The answer to `features`.
     pub features: String,
     /// Programs, where they may be run.
@@ -53,23 +64,38 @@ pub struct Server {
 /// # Errors
 ///
 /// Whatever kept it from starting; the message names the thing and the remedy.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, manner: Manner) -> anyhow::Result<()> {
     let args = absolute(args)?;
+    if args.detached {
+        daemon::detach(manner);
+    }
+    let settling = privileges::choose(args.user.as_deref())?;
+    // Still as whoever started the server: the log and the port may be out of the account's reach.
+    logging::start(&args.debug, args.log.as_deref(), args.debug_rotate_max)?;
+    if !args.overlooked.is_empty() {
+        tracing::warn!(arguments = ?args.overlooked, "overlooked what is no option");
+    }
     let cookie = args
         .cookie_file
         .as_deref()
         .map(CookieFile::open)
         .transpose()?;
-    let account = privileges::settle(args.user.as_deref())?;
-    logging::start(&args.debug, args.log.as_deref())?;
+    let search = args.port_file.is_some() || args.port == 0;
+    let socket = listener::bind(args.interface, args.port, search)?;
+    let account = settling.settle()?;
     // What the server makes is nobody else's, as the reference has it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    if args.no_core_dump {
+        forbid_core_dumps();
+    }
     raise_descriptor_limit();
+    // No file system is kept from being unmounted.
+    std::env::set_current_dir("/").context("cannot work in /")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve(args, account, cookie));
+    let outcome = runtime.block_on(serve(args, socket, account, cookie));
     // A digest of a huge file would keep the process for as long as it takes, with nobody to tell.
     runtime.shutdown_background();
     outcome
@@ -84,8 +110,15 @@ fn absolute(mut args: Args) -> anyhow::Result<Args> {
     args.root = named(&args.root)?;
     args.challenge_dir = named(&args.challenge_dir)?;
     args.default_acl = args.default_acl.as_deref().map(named).transpose()?;
-    args.cookie_file = args.cookie_file.as_deref().map(named).transpose()?;
     args.transient = args.transient.as_deref().map(named).transpose()?;
+    args.cookie_file = args.cookie_file.as_deref().map(named).transpose()?;
+    args.passwd = args.passwd.as_deref().map(named).transpose()?;
+    args.port_file = args.port_file.as_deref().map(named).transpose()?;
+    // `:stderr` and `:stdout` are no files.
+    args.log = match args.log {
+        Some(path) if !path.as_os_str().as_encoded_bytes().starts_with(b":") => Some(named(&path)?),
+        other => other,
+    };
     Ok(args)
 }
 
@@ -99,9 +132,32 @@ fn raise_descriptor_limit() {
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
+    let granted = rustix::process::getrlimit(Resource::Nofile).current;
+    if let Some(granted) = granted.filter(|&granted| granted < DESCRIPTORS_WISHED) {
+        tracing::warn!(
+            granted,
+            "few open files are allowed: connections and the files open on them must share these; \
+             raise the hard limit (`ulimit -Hn`, LimitNOFILE=) for more clients"
+        );
+    }
 }
 
-async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyhow::Result<()> {
+fn forbid_core_dumps() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "cannot forbid core dumps (-C)");
+    }
+}
+
+async fn serve(
+    args: Args,
+    socket: OwnedFd,
+    account: Account,
+    cookie: Option<CookieFile>,
+) -> anyhow::Result<()> {
     let root = open_root(&args.root)?;
     let transient = Transient::open(args.transient.as_deref(), &root, &account, args.exec)?;
     let identity = Identity::new();
@@ -121,6 +177,8 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
         stalled: args.stalled,
         heavy: Arc::default(),
         turns: AtomicU64::new(0),
+        latency: (args.latency > 0).then(|| Duration::from_micros(args.latency)),
+        clients: catalogs(&args).next().is_some().then(Arc::default),
         features: identity
             .features(args.exec, exec::feature_limits(exec.as_ref()))
             .context("cannot write the features")?,
@@ -128,7 +186,8 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
     });
 
     let signals = Signals::new()?;
-    let socket = listener::bind(args.interface, args.port, args.port_file.is_some()).await?;
+    let parent = args.parent_death.then(parent::ended).transpose()?;
+    let socket = TcpListener::from_std(socket.into()).context("cannot listen")?;
     let address = socket
         .local_addr()
         .context("cannot tell the listening address")?;
@@ -149,8 +208,8 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
         .context("cannot handle SIGXFSZ")?;
     let stop = Stop::default();
     let announcing = announce::start(&args, &identity, address, &root)?;
+    let advertising = advertise(&args, &root, address.port(), &account, &server);
     let sweeping = tokio::spawn(sweep_tickets(Arc::clone(server.export.tickets())));
-    let advertising = advertise(&args, &root, address.port(), &account);
     let clients = tokio::spawn(listener::run(
         socket,
         Arc::clone(&server),
@@ -158,11 +217,16 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
         args.drain,
         stop.clone(),
     ));
+    if args.detached {
+        daemon::ready()?;
+    }
     let saving = tokio::spawn(save_space(Arc::clone(&server)));
-    signals.wait(&stop).await;
+    signals.wait(parent, &stop).await;
     tracing::info!("stopping");
     stop.drain.cancel();
-    advertising.abort();
+    if let Some(advertising) = advertising {
+        advertising.abort();
+    }
     sweeping.abort();
     announcing.stop().await;
     if let Some(exec) = &server.exec {
@@ -175,11 +239,12 @@ async fn serve(args: Args, account: Account, cookie: Option<CookieFile>) -> anyh
     Ok(())
 }
 
-/// The signals that stop the server: TERM, INT and QUIT.
+/// The signals that stop the server, TERM, INT and QUIT, and the one that does not: HUP.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -190,20 +255,37 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             quit: listen(SignalKind::quit())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.quit.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.quit.recv() => return,
+                // The reference ignores it. Whoever sends it has moved the log away, or means a terminal
+                // that the server does not need.
+                _ = self.hangup.recv() => logging::reopen(),
+            }
         }
     }
 
-    /// Waits for the first. A second one cuts everything off at once.
-    async fn wait(mut self, stop: &Stop) {
-        self.next().await;
+    /// Waits for the first, or for the end of the parent if that matters. A second one cuts everything
+    /// off at once.
+    async fn wait(mut self, parent: Option<oneshot::Receiver<()>>, stop: &Stop) {
+        let orphaned = async {
+            match parent {
+                // The sender only goes when the parent has ended.
+                Some(parent) => drop(parent.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.next() => {}
+            () = orphaned => tracing::info!("the parent process ended (-E)"),
+        }
         let abort = stop.abort.clone();
         tokio::spawn(async move {
             self.next().await;
@@ -277,20 +359,38 @@ async fn save_space(server: Arc<Server>) {
     }
 }
 
-fn advertise(args: &Args, root: &Path, port: u16, account: &Account) -> JoinHandle<()> {
+/// Returns the catalogs to tell. `-` is the reference's word for none.
+fn catalogs(args: &Args) -> impl Iterator<Item = &String> {
+    let named = |name: &&String| !name.is_empty() && *name != "-";
+    args.advertise.iter().filter(named)
+}
+
+fn advertise(
+    args: &Args,
+    root: &Path,
+    port: u16,
+    account: &Account,
+    server: &Server,
+) -> Option<JoinHandle<()>> {
+    let clients = Arc::clone(server.clients.as_ref()?);
+    let name = args.catalog_name.as_ref().or(args.name.as_ref());
     let advertiser = catalog::Advertiser {
-        catalogs: args
-            .advertise
-            .iter()
-            .filter(|name| *name != "-")
-            .cloned()
-            .collect(),
-        root: root.to_owned(),
-        port,
-        name: args.name.clone().unwrap_or_else(beacon::net::host_name),
-        owner: account.name.clone(),
+        catalogs: catalogs(args).cloned().collect(),
+        transport: catalog::Transport::from_environment(),
+        interval: args.catalog_update,
+        description: catalog::Description {
+            root: root.to_owned(),
+            port,
+            name: name.cloned().unwrap_or_else(beacon::net::host_name),
+            owner: args.owner.as_ref().unwrap_or(&account.name).clone(),
+            project: args.project_name.clone(),
+            uuid: catalog::tree_id(&server.export),
+            free: args.free_space,
+            started: SystemTime::now(),
+        },
+        clients,
     };
-    tokio::spawn(advertiser.run())
+    Some(tokio::spawn(advertiser.run()))
 }
 
 /// Removes tickets whose time is over, now and then. By the clock that only goes forward: a step of the
@@ -317,6 +417,10 @@ fn auth_config(
         "challenge directory {} (-c) is not a directory",
         args.challenge_dir.display()
     );
+    if let Some(path) = &args.passwd {
+        std::fs::File::open(path)
+            .with_context(|| format!("password file {} (-W)", path.display()))?;
+    }
     let named = |method: &Method| {
         args.auth.is_empty() || args.auth.iter().any(|name| name == method.name())
     };
@@ -325,6 +429,7 @@ fn auth_config(
         methods: served.into_iter().filter(named).collect(),
         challenge_dir: args.challenge_dir.clone(),
         unix_timeout: args.unix_timeout,
+        passwd: args.passwd.clone(),
         tickets: Arc::clone(export.tickets()),
         cookie,
     })

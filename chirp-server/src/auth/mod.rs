@@ -3,6 +3,7 @@
 
 pub mod cookie;
 mod hostname;
+mod passwd;
 mod ticket;
 mod unix;
 
@@ -34,6 +35,9 @@ pub struct AuthConfig {
     pub challenge_dir: PathBuf,
     /// How long to wait for that file.
     pub unix_timeout: Duration,
+    /// Where the names of the owners of those files are, in the format of passwd(5), if not in the
+    /// system's database.
+    pub passwd: Option<PathBuf>,
     /// The tickets that can be logged in with.
     pub tickets: Arc<Tickets>,
     /// How HTCondor's clients log in, if they may.

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::{AuthConfig, AuthError, Proof, Talk};
+use super::{AuthConfig, AuthError, Proof, Talk, passwd};
 
 /// How often the file is looked for. The reference's clients make it before they say `yes`.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -38,11 +38,23 @@ where
         tracing::debug!(target: "auth", %shown, "unix login: no acceptable file");
         return Ok(Proof::Failed);
     };
-    let Some(login) = uzers::get_user_by_uid(owner) else {
+    let Some(login) = login(config.passwd.as_deref(), owner) else {
         tracing::debug!(target: "auth", owner, "unix login: the file's owner has no login name");
         return Ok(Proof::Failed);
     };
-    Ok(Proof::Given(login.name().as_encoded_bytes().to_vec()))
+    Ok(Proof::Given(login))
+}
+
+/// Returns the login name of an account: by the file of `-W`, or by the system.
+fn login(passwd: Option<&Path>, uid: u32) -> Option<Vec<u8>> {
+    let Some(path) = passwd else {
+        let user = uzers::get_user_by_uid(uid)?;
+        return Some(user.name().as_encoded_bytes().to_vec());
+    };
+    passwd::login(path, uid).unwrap_or_else(|error| {
+        tracing::warn!(target: "auth", path = %path.display(), %error, "cannot read the password file (-W)");
+        None
+    })
 }
 
 /// Waits for the file and returns its owner's uid, if it is what the method asks for.

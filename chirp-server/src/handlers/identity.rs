@@ -3,6 +3,7 @@
 use chirp_proto::{Code, Subject};
 
 use crate::authorize::Failure;
+use crate::logging;
 use crate::outcome::Outcome;
 
 /// The subject, as much of it as the client wants.
@@ -12,12 +13,11 @@ pub(crate) fn whoami(subject: &Subject, limit: u64) -> Outcome {
     Outcome::Counted(text)
 }
 
-/// Debug categories are set where the server is started, not over the wire.
-pub(crate) fn debug(is_superuser: bool) -> Result<Outcome, Failure> {
-    let code = if is_superuser {
-        Code::NotSupported
-    } else {
-        Code::NotAuthorized
-    };
-    Err(code.into())
+/// Turns on a category of the log for the whole server.
+pub(crate) fn debug(is_superuser: bool, flag: &[u8]) -> Result<Outcome, Failure> {
+    if !is_superuser {
+        return Err(Code::NotAuthorized.into());
+    }
+    logging::enable(&String::from_utf8_lossy(flag));
+    Ok(Outcome::Number(0))
 }

@@ -16,12 +16,14 @@
 mod common;
 
 mod aside;
+mod background;
 mod busy;
 mod confinement;
 mod cookie;
 mod exec;
 mod input;
 mod login;
+mod options;
 mod presence;
 mod start;
 mod streams;

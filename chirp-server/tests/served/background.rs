@@ -1,0 +1,203 @@
+//! In the background (`-b`, `-B`), and what a server keeps of the process that started it.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal};
+
+use crate::common::{Peer, Place, Server, eventually};
+
+/// A server in the background, ended by its process id when the test is over.
+struct Daemon(Pid);
+
+impl Daemon {
+    fn named_in(pid_file: &Path) -> Self {
+        let text = fs::read_to_string(pid_file).unwrap();
+        Self(Pid::from_raw(text.parse().unwrap()).unwrap())
+    }
+
+    fn proc(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.0.as_raw_nonzero())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.0, Signal::KILL);
+    }
+}
+
+/// Runs a command to its end, which must come while its output may be inherited by others.
+#[track_caller]
+fn run(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ended = false;
+    eventually("the command ends", || {
+        ended = child.try_wait().unwrap().is_some();
+        ended
+    });
+    child.wait_with_output().unwrap()
+}
+
+fn port(place: &Place) -> u16 {
+    let text = fs::read_to_string(place.base("port")).unwrap();
+    text.trim_end().parse().unwrap()
+}
+
+#[test]
+fn the_command_ends_when_the_server_listens() {
+    let place = Place::new();
+    let pid_file = place.base("pid");
+    fs::write(&pid_file, "99999999 from a server before").unwrap();
+    let mut command = Server::command(&place);
+    command
+        .arg("-b")
+        .arg("-B")
+        .arg(&pid_file)
+        .arg("-o")
+        .arg(place.base("log"));
+    // Its output is a pipe here: that it ends shows that the server let go of it.
+    let output = run(&mut command);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        (&output.stdout[..], &output.stderr[..]),
+        (&b""[..], &b""[..])
+    );
+    let text = fs::read_to_string(&pid_file).unwrap();
+    let daemon = Daemon::named_in(&pid_file);
+    assert_eq!(text, daemon.0.as_raw_nonzero().to_string(), "without an LF");
+    let mut peer = Peer::try_connect(port(&place), 1).unwrap();
+    peer.login_address();
+    for number in 0..3 {
+        let target = fs::read_link(daemon.proc(&format!("fd/{number}"))).unwrap();
+        assert_eq!(target, Path::new("/dev/null"), "{number}");
+    }
+    assert_eq!(fs::read_link(daemon.proc("cwd")).unwrap(), Path::new("/"));
+    assert_eq!(
+        fs::read_to_string(daemon.proc("comm")).unwrap(),
+        "chirp-server\n"
+    );
+    assert_ne!(
+        rustix::process::getsid(Some(daemon.0)).unwrap(),
+        rustix::process::getsid(None).unwrap()
+    );
+    rustix::process::kill_process(daemon.0, Signal::TERM).unwrap();
+    peer.read_end();
+    eventually("the log tells the end", || {
+        fs::read_to_string(place.base("log"))
+            .unwrap()
+            .contains("stopped")
+    });
+    assert_eq!(
+        fs::read_to_string(&pid_file).unwrap(),
+        text,
+        "as the reference"
+    );
+}
+
+#[test]
+fn why_it_does_not_start_is_told_and_so_is_the_status() {
+    let place = Place::new();
+    let pid_file = place.base("pid");
+    let mut command = Server::command(&place);
+    command
+        .args(["-b", "-A", "/nonexistent/acl"])
+        .arg("-B")
+        .arg(&pid_file);
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("/nonexistent/acl"), "{said}");
+    assert!(!pid_file.exists(), "no server, no process id");
+    let mut command = Server::command(&place);
+    command.args(["-b", "-B", "/nonexistent/pid"]);
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("/nonexistent/pid") && said.contains("-B"),
+        "{said}"
+    );
+    assert!(!place.base("port").exists(), "nothing was started");
+}
+
+#[test]
+fn without_background_there_is_no_process_id_file() {
+    let place = Place::new();
+    let pid_file = place.base("pid");
+    let _server = place.serve(&["-B", pid_file.to_str().unwrap()]);
+    assert!(!pid_file.exists());
+}
+
+#[test]
+fn with_parent_death_the_server_ends_with_whoever_started_it() {
+    let place = Place::new();
+    let server = Server::command(&place);
+    let pid_file = place.base("pid");
+    // A shell that starts the server in the background, tells its process id, and waits.
+    let mut shell = Command::new("sh");
+    shell
+        .args([
+            "-c",
+            r#"pid=$1; shift; "$@" & echo $! > "$pid"; read line"#,
+            "sh",
+        ])
+        .arg(&pid_file)
+        .arg(server.get_program())
+        .args(server.get_args())
+        .arg("-E")
+        .stdin(Stdio::piped())
+        .stderr(fs::File::create(place.base("log")).unwrap())
+        .process_group(0);
+    let mut shell: Child = shell.spawn().unwrap();
+    eventually("the server listens", || place.base("port").exists());
+    let text = fs::read_to_string(&pid_file).unwrap();
+    let daemon = Daemon(Pid::from_raw(text.trim().parse().unwrap()).unwrap());
+    let mut peer = Peer::try_connect(port(&place), 1).unwrap();
+    peer.login_address();
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    peer.read_end();
+    eventually("the server ends", || {
+        // It may stay as a zombie of a process that reaps no foreign children.
+        fs::read_to_string(daemon.proc("stat")).map_or(true, |stat| stat.contains(") Z "))
+    });
+    let log = fs::read_to_string(place.base("log")).unwrap();
+    assert!(log.contains("-E"), "{log}");
+}
+
+#[test]
+fn under_the_reference_s_name_it_ends_as_that_does() {
+    let place = Place::new();
+    let program = place.base("chirp_server");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_chirp-server"), &program).unwrap();
+    let said = |args: &[&str]| {
+        let output = run(Command::new(&program).args(args));
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), text)
+    };
+    let (status, [help, _]) = said(&["-h"]);
+    assert_eq!(status, Some(1));
+    assert!(help.contains("Usage: chirp_server [OPTIONS]"), "{help}");
+    let (status, [version, _]) = said(&["-v"]);
+    assert_eq!(status, Some(1));
+    assert!(version.starts_with("chirp_server version "), "{version}");
+    let (status, _) = said(&["--no-such-option"]);
+    assert_eq!(status, Some(1));
+    let mut command = Command::new(&program);
+    command.args(Server::command(&place).get_args());
+    let output = run(command.args(["-A", "/nonexistent/acl"]));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    assert!(
+        error.contains("fatal: ") && error.contains("/nonexistent/acl"),
+        "{error}"
+    );
+}
