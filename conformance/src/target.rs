@@ -35,6 +35,8 @@ pub struct Options {
     /// Further arguments; `{DEFAULT_ACL}` stands for a file with `unix:{USER} rwlda` and
     /// `address:127.0.0.1 rl`.
     pub arguments: Vec<String>,
+    /// The catalog to tell about the server, as `HOST:PORT`; nobody if there is none.
+    pub catalog: Option<SocketAddr>,
 }
 
 impl Options {
@@ -43,6 +45,7 @@ impl Options {
     pub fn from_words(words: &str) -> Self {
         Self {
             arguments: words.split_whitespace().map(str::to_owned).collect(),
+            catalog: None,
         }
     }
 }
@@ -178,7 +181,12 @@ fn command(
         .arg(directories.transient())
         .arg("-Z")
         .arg(directories.port_file())
-        .args(["-I", "127.0.0.1", "-u", "-"]);
+        .args(["-I", "127.0.0.1", "-u"])
+        .arg(
+            options
+                .catalog
+                .map_or_else(|| "-".to_owned(), |catalog| catalog.to_string()),
+        );
     for method in METHODS {
         command.args(["-a", method]);
     }

@@ -45,9 +45,26 @@ pub fn run(
     account: &Account,
     input: &[u8],
 ) -> Result<Outcome> {
+    run_with(program, arguments, directory, account, input, &[])
+}
+
+/// As [`run`], with further variables in the environment.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_with(
+    program: &Path,
+    arguments: &[impl AsRef<OsStr>],
+    directory: &Path,
+    account: &Account,
+    input: &[u8],
+    environment: &[(String, String)],
+) -> Result<Outcome> {
     let mut command = Command::new(program);
     command
         .args(arguments)
+        .envs(environment.iter().cloned())
         .current_dir(directory)
         .env("HOME", directory)
         .env("LC_ALL", "C")

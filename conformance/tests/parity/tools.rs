@@ -1,0 +1,216 @@
+//! Scenes for the reference's other tools, and for a shell script that starts a server.
+
+use anyhow::Result;
+
+use crate::Scene;
+use crate::play::Play;
+
+const fn scene(name: &'static str, servers: usize, act: fn(&mut Play) -> Result<()>) -> Scene {
+    Scene {
+        name,
+        options: "",
+        servers,
+        act,
+    }
+}
+
+pub(crate) const SCENES: &[Scene] = &[
+    scene("chirp-get", 1, get),
+    scene("chirp-put", 1, put),
+    scene("chirp-put-of-streams", 1, put_of_streams),
+    scene("chirp-put-follow", 1, put_follow),
+    scene("chirp-stream-files-copy", 3, stream_copy),
+    scene("chirp-stream-files-split-and-join", 3, stream_split),
+    scene("chirp-benchmark", 1, benchmark),
+    scene("chirp-distribute", 3, distribute),
+    scene("chirp-distribute-failures", 2, distribute_failures),
+];
+
+const ACCESS: &str = "-t 5 -a unix";
+
+fn plant(play: &mut Play) -> Result<()> {
+    play.shell(
+        "mkdir -p t/sub/deep 't/e m p t y'; echo 1 > t/one; : > t/nothing; echo 2 > 't/sub/t w o%';\
+         seq 1 100000 > t/sub/deep/long; ln -s ../one t/sub/link; ln -s none t/broken;\
+         chmod 755 t/one; chmod 600 t/nothing; mkfifo t/sub/deep/pipe; rm t/sub/deep/pipe",
+    )?
+    .succeeds()?;
+    Ok(())
+}
+
+fn get(play: &mut Play) -> Result<()> {
+    plant(play)?;
+    play.tool(&format!("chirp_put {ACCESS} t {{HOST}} /t"))?
+        .succeeds()?;
+    play.tool(&format!("chirp_get {ACCESS} {{HOST}} /t back"))?
+        .succeeds()?;
+    play.shell("diff -r t back; cd back; find . -printf '%p %M %s %l\\n' | grep -v ' d' | sort")?;
+    play.tool(&format!("chirp_get {ACCESS} {{HOST}} /t/one -"))?
+        .succeeds()?;
+    play.tool(&format!("chirp_get {ACCESS} {{HOST}} /t -"))?
+        .exits(1)?;
+    play.tool(&format!("chirp_get {ACCESS} {{HOST}} /none x"))?
+        .exits(1)?;
+    play.tool(&format!("chirp_get {ACCESS} {{HOST}} /t/one /no/place"))?
+        .exits(1)?;
+    play.tool("chirp_get -t 5 -a address {HOST} /t/one stolen")?
+        .exits(1)?;
+    play.tool("chirp_get {HOST} /t/one")?;
+    play.tool("chirp_get -v")?;
+    Ok(())
+}
+
+fn put(play: &mut Play) -> Result<()> {
+    plant(play)?;
+    for size in ["", "-b 1", "-b 1000", "-b 1000000"] {
+        play.tool(&format!(
+            "chirp_put {ACCESS} {size} t/sub/deep/long {{HOST}} /long"
+        ))?
+        .succeeds()?;
+    }
+    play.tool(&format!("chirp_put {ACCESS} t {{HOST}} /t"))?
+        .succeeds()?;
+    play.shell("echo changed > t/one; rm t/sub/link; ln -s x t/sub/link")?;
+    play.tool(&format!("chirp_put {ACCESS} t {{HOST}} /t"))?
+        .succeeds()?;
+    play.tool(&format!("chirp_put {ACCESS} none {{HOST}} /x"))?
+        .exits(1)?;
+    play.tool(&format!("chirp_put {ACCESS} t/one {{HOST}} /no/place"))?
+        .exits(1)?;
+    play.tool(&format!("chirp_put {ACCESS} t/one {{HOST}} /t"))?;
+    play.tool("chirp_put -t 5 -a address t/one {HOST} /x")?
+        .exits(1)?;
+    play.tool("chirp_put t/one {HOST}")?;
+    Ok(())
+}
+
+fn put_of_streams(play: &mut Play) -> Result<()> {
+    play.shell(&format!(
+        "seq 1 50000 | cat | (exec chirp_put {ACCESS} - {{HOST}} /input)"
+    ))?;
+    // It opens a pipe twice, so the writer keeps it open until the remote file is there.
+    for (size, name) in [("-b 3", "one"), ("", "two")] {
+        play.shell(&format!(
+            "rm -f pipe; mkfifo pipe; exec 3<>pipe; seq 1 5000 >&3; \
+             chirp_put {ACCESS} {size} pipe {{HOST}} /{name} 3>&- & \
+             while [ ! -e {{ROOT}}/{name} ]; do kill -0 $! || break; done; exec 3>&-; wait $!"
+        ))?
+        .succeeds()?;
+    }
+    play.shell(&format!("chirp_put {ACCESS} /dev/null {{HOST}} /null"))?;
+    Ok(())
+}
+
+fn put_follow(play: &mut Play) -> Result<()> {
+    // It follows the file for ever. The servers write the rest down when it is gone.
+    play.shell(&format!(
+        "seq 1 200000 > log; chirp_put -f {ACCESS} log {{HOST}} /log & \
+         while ! [ \"$(stat -c %s {{ROOT}}/log 2>/dev/null || echo 0)\" -gt 1000000 ]; do kill -0 $! || break; done; \
+         sleep 0.2; kill $!; wait $!"
+    ))?;
+    let length = std::fs::metadata(play.work().join("log"))?.len();
+    play.wait_for_bytes(&["log"], length)
+}
+
+fn stream_copy(play: &mut Play) -> Result<()> {
+    play.shell("seq 1 30000 > lines; printf 'no line end' >> lines")?;
+    let stream = format!("chirp_stream_files {ACCESS}");
+    play.tool(&format!(
+        "{stream} copy lines {{HOST}} /a {{HOST1}} /b {{HOST2}} /c"
+    ))?
+    .succeeds()?;
+    play.tool(&format!("{stream} copy lines {{HOST}} /no/place"))?
+        .exits(1)?;
+    play.tool(&format!("{stream} copy none {{HOST}} /a"))?
+        .exits(1)?;
+    play.tool(&format!("{stream} shuffle lines {{HOST}} /a"))?
+        .exits(1)?;
+    let length = std::fs::metadata(play.work().join("lines"))?.len();
+    play.wait_for_bytes(&["a", "b", "c"], 3 * length)
+}
+
+fn stream_split(play: &mut Play) -> Result<()> {
+    play.shell("seq 1 30001 > lines")?;
+    let stream = format!("chirp_stream_files {ACCESS}");
+    let parts = "{HOST} /a {HOST1} /b {HOST2} /c";
+    play.tool(&format!("{stream} split lines {parts}"))?
+        .succeeds()?;
+    let length = std::fs::metadata(play.work().join("lines"))?.len();
+    play.wait_for_bytes(&["a", "b", "c"], length)?;
+    play.tool(&format!("{stream} join back {parts}"))?
+        .succeeds()?;
+    play.shell("cmp lines back")?.succeeds()?;
+    play.tool(&format!("{stream} join back {{HOST}} /none"))?
+        .exits(1)?;
+    Ok(())
+}
+
+fn benchmark(play: &mut Play) -> Result<()> {
+    play.tool("chirp_benchmark {HOST} /file 2 2 0")?
+        .succeeds()?;
+    play.set_variable("CHIRP_SYNC", "1");
+    play.tool("chirp_benchmark {HOST} /file 2 2 0")?
+        .succeeds()?;
+    play.tool("chirp_benchmark {HOST} /file")?;
+    Ok(())
+}
+
+/// Makes a tree on the first server that the others let it copy to them.
+fn plant_to_distribute(play: &mut Play) -> Result<()> {
+    plant(play)?;
+    for index in 0..play.servers() {
+        let host = if index == 0 {
+            "{HOST}".to_owned()
+        } else {
+            format!("{{HOST{index}}}")
+        };
+        play.tool(&format!("chirp {ACCESS} {host} setacl / hostname:* rwlda"))?
+            .succeeds()?;
+    }
+    play.tool(&format!("chirp {ACCESS} {{HOST}} put t /t"))?
+        .succeeds()?;
+    play.tool(&format!("chirp {ACCESS} {{HOST}} setacl /t unix:alice rl"))?
+        .succeeds()?;
+    Ok(())
+}
+
+/// Copies from the first server to the others, checks, and removes.
+pub(crate) fn distribute(play: &mut Play) -> Result<()> {
+    plant_to_distribute(play)?;
+    play.tool(&format!(
+        "chirp_distribute {ACCESS} -p 1 -Y {{HOST}} /t {{HOST1}} {{HOST2}}"
+    ))?
+    .succeeds()?;
+    for host in ["{HOST1}", "{HOST2}"] {
+        play.tool(&format!("chirp {ACCESS} {host} getacl /t"))?
+            .succeeds()?;
+        play.tool(&format!("chirp {ACCESS} {host} getacl /t/sub"))?
+            .succeeds()?;
+        play.tool(&format!("chirp {ACCESS} {host} get /t from{}", &host[1..6]))?
+            .succeeds()?;
+    }
+    play.shell("diff -r t fromHOST1 && diff -r t fromHOST2")?;
+    play.trees()?;
+    play.tool(&format!(
+        "chirp_distribute {ACCESS} -X {{HOST}} /t {{HOST1}}"
+    ))?
+    .succeeds()?;
+    Ok(())
+}
+
+fn distribute_failures(play: &mut Play) -> Result<()> {
+    plant_to_distribute(play)?;
+    play.tool(&format!("chirp {ACCESS} {{HOST1}} setacl / hostname:* rl"))?
+        .succeeds()?;
+    play.tool(&format!(
+        "chirp_distribute {ACCESS} -F failures -Y {{HOST}} /t {{HOST1}}"
+    ))?;
+    play.shell("cat failures")?;
+    play.tool(&format!(
+        "chirp_distribute {ACCESS} -Y {{HOST}} /none {{HOST1}}"
+    ))?;
+    play.tool(&format!(
+        "chirp_distribute {ACCESS} -N 1 -R {{HOST}} /t {{HOST}}"
+    ))?;
+    Ok(())
+}
