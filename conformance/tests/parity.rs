@@ -26,7 +26,6 @@ use play::{Form, Play};
 /// Scenes that our server cannot play yet.
 const NOT_YET: &[&str] = &[
     "chirp-put-follow",
-    "whoami",
     "chirp-distribute",
     "chirp-distribute-failures",
     "job_commit",
@@ -39,13 +38,7 @@ const NOT_YET: &[&str] = &[
     "mkalloc",
     "remote_debug",
     "thirdput",
-    "ticket_delete",
-    "ticket_create",
-    "ticket_get",
-    "ticket_list",
-    "ticket_modify",
     "whoareyou",
-    "ticket_register",
 ];
 
 /// A scene: its name, how its servers are started, and what is done.
