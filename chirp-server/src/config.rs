@@ -56,7 +56,9 @@ pub struct Args {
     #[arg(short = 'W', long, value_name = "FILE")]
     pub passwd: Option<PathBuf>,
 
-    /// Let HTCondor's clients log in with the cookie in this file, which only its owner may read.
+    /// Let HTCondor's clients (htchirp) log in with the cookie in this file: one line, the cookie or
+    /// `HOST PORT COOKIE`. They act as the server's own user, who alone (or root) may own the file and
+    /// read it.
     #[arg(long, value_name = "FILE")]
     pub cookie_file: Option<PathBuf>,
 

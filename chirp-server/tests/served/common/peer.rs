@@ -65,6 +65,13 @@ impl Peer {
         let _ = std::fs::remove_file(challenge);
     }
 
+    /// Logs in by cookie, which makes this the server's account.
+    #[track_caller]
+    pub(crate) fn login_cookie(&mut self, cookie: &str, account: &str) {
+        self.send(format!("cookie {cookie}\n")).read_exactly("0\n");
+        self.subject = format!("unix:{account}");
+    }
+
     /// Starts a unix login and returns the path that is asked for.
     #[track_caller]
     pub(crate) fn begin_unix(&mut self) -> PathBuf {

@@ -97,6 +97,14 @@ impl<'a> Server<'a> {
         peer
     }
 
+    /// A peer that has all rights and speaks HTCondor's dialect: it logs in by this cookie.
+    #[track_caller]
+    pub(crate) fn condor(&self, cookie: &str) -> Peer {
+        let mut peer = self.connect();
+        peer.login_cookie(cookie, &self.place.user);
+        peer
+    }
+
     /// Returns the server's process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
