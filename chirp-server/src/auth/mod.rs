@@ -114,7 +114,10 @@ where
         let method = Method::from_name(&line).filter(|method| config.methods.contains(method));
         let Some(method) = method else {
             // Only the first word: behind it a cookie may stand.
-            let method = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+            let method = line
+                .split(u8::is_ascii_whitespace)
+                .next()
+                .unwrap_or_default();
             tracing::debug!(target: "auth", method = %method.escape_ascii(), "method refused");
             talk.say("no\n").await?;
             continue;
