@@ -6,6 +6,9 @@ use std::fmt;
 /// Bytes of a line that count; the reference cuts longer ones.
 const ACL_LINE_MAX: usize = 1023;
 
+/// How a line begins that stands for the members of a group.
+const GROUP: &[u8] = b"group:";
+
 /// A set of rights, with what a new directory's owner gets by the `v` right.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Rights {
@@ -222,13 +225,41 @@ impl Acl {
         &self.entries
     }
 
-    /// Returns the rights of all lines that match the subject, together. There is no deny.
+    /// Returns the rights of all lines that match the subject, together. There is no deny. No group has
+    /// any member here.
     #[must_use]
     pub fn rights_of(&self, subject: &str) -> Rights {
-        self.entries
-            .iter()
-            .filter(|entry| matches(&entry.subject, subject.as_bytes()))
-            .fold(Rights::NONE, |sum, entry| sum.union(entry.rights))
+        let nobody = |_: &[u8]| Ok::<_, std::convert::Infallible>(false);
+        match self.rights_with_groups(subject, nobody) {
+            Ok(rights) => rights,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Returns the rights of all lines that match the subject, together. `is_member` is asked for the
+    /// lines `group:NAME`.
+    ///
+    /// # Errors
+    ///
+    /// The first of `is_member`.
+    pub fn rights_with_groups<E>(
+        &self,
+        subject: &str,
+        mut is_member: impl FnMut(&[u8]) -> Result<bool, E>,
+    ) -> Result<Rights, E> {
+        let mut rights = Rights::NONE;
+        for entry in &self.entries {
+            let matches = match entry.subject.strip_prefix(GROUP) {
+                // What a group would give is there already: it need not be asked for.
+                Some(_) if rights.contains(entry.rights) => false,
+                Some(group) => is_member(group)?,
+                None => matches(&entry.subject, subject.as_bytes()),
+            };
+            if matches {
+                rights = rights.union(entry.rights);
+            }
+        }
+        Ok(rights)
     }
 
     /// Replaces the rights of exactly this subject in place, drops its line if the new rights are
@@ -285,7 +316,7 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
 /// Matches a pattern: exactly, or by what stands before and after the first `*` (part 6.3).
 /// Patterns of the form `group:NAME` match nobody here: groups are looked up by the server.
 fn matches(pattern: &[u8], subject: &[u8]) -> bool {
-    if pattern.starts_with(b"group:") {
+    if pattern.starts_with(GROUP) {
         return false;
     }
     let Some(star) = memchr::memchr(b'*', pattern) else {

@@ -37,19 +37,30 @@ use chirp_proto::acl::{Acl, Entry, Rights};
 use chirp_proto::request::{AccessMode, OpenFlags};
 use chirp_proto::{Code, VirtualPath};
 
-use crate::export::Export;
+use crate::export::{Export, Undecided};
 use crate::session::Principal;
 use crate::vfs::located::Create;
 use crate::vfs::temporary::Replace;
 use crate::vfs::{Dir, Follow, Located, Miss, Object, Open};
 
 /// Why a request is not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// What the client is told.
     Code(Code),
     /// The object was replaced between the check and the use: check again.
     Stale,
+    /// An access control list names this group, which is to be fetched first: then check again.
+    Group(Arc<[u8]>),
+}
+
+impl From<Undecided> for Failure {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::System(errno) => unreadable(errno),
+            Undecided::Group(group) => Self::Group(group),
+        }
+    }
 }
 
 impl From<Code> for Failure {
@@ -89,6 +100,11 @@ pub struct Door<'a> {
 impl<'a> Door<'a> {
     pub(crate) const fn new(export: &'a Export, who: &'a Principal) -> Self {
         Self { export, who }
+    }
+
+    /// Gets a group that an access control list names, on a thread that may wait.
+    pub(crate) fn fetch_waiting(&self, group: &[u8]) {
+        self.export.groups().fetch_waiting(group);
     }
 
     /// An existing object to look at.
@@ -360,7 +376,8 @@ impl<'a> Door<'a> {
             Err(failure) if located.directory().is_ok() => return Err(failure),
             // D on the directory above the holder is enough for files, as in the reference: it
             // could remove the holder with all that is in it anyway.
-            Err(failure) => self.with_above(path, Rights::DELETE).ok_or(failure)?,
+            Err(failure @ Failure::Group(_)) => return Err(failure),
+            Err(failure) => self.with_above(path, Rights::DELETE)?.ok_or(failure)?,
         };
         refuse_reserved(&located)?;
         Ok(Granted(located))
@@ -385,7 +402,7 @@ impl<'a> Door<'a> {
             located
         } else {
             let again = self
-                .with_above(path, Rights::DELETE)
+                .with_above(path, Rights::DELETE)?
                 .ok_or(Failure::Code(Code::NotAuthorized))?;
             self.require_governing(&again, Rights::READ)?;
             again
@@ -397,11 +414,18 @@ impl<'a> Door<'a> {
 
     /// Locates a non-directory once more, and grants it if the subject has the right in the
     /// directory above the one that holds it.
-    fn with_above(&self, path: &VirtualPath, needed: Rights) -> Option<Located> {
-        let located = self.export.root.locate_with_above(path, Follow::No).ok()?;
-        let above = located.above()?;
-        self.require(above, located.above_path(), needed).ok()?;
-        located.directory().is_err().then_some(located)
+    fn with_above(&self, path: &VirtualPath, needed: Rights) -> Result<Option<Located>, Failure> {
+        let Ok(located) = self.export.root.locate_with_above(path, Follow::No) else {
+            return Ok(None);
+        };
+        let Some(above) = located.above() else {
+            return Ok(None);
+        };
+        match self.require(above, located.above_path(), needed) {
+            Ok(()) if located.directory().is_err() => Ok(Some(located)),
+            Err(failure @ Failure::Group(_)) => Err(failure),
+            Ok(()) | Err(_) => Ok(None),
+        }
     }
 
     fn locate(&self, path: &VirtualPath, follow: Follow) -> Result<Located, Failure> {
@@ -433,7 +457,7 @@ impl<'a> Door<'a> {
     }
 
     fn rights(&self, dir: &Dir, path: &[u8]) -> Result<Rights, Failure> {
-        self.export.rights(dir, path, self.who).map_err(unreadable)
+        Ok(self.export.rights(dir, path, self.who)?)
     }
 }
 

@@ -26,7 +26,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::auth::{self, AuthError, Login};
 use crate::catalog::Tally;
-use crate::dispatch::dispatch;
+use crate::dispatch::{dispatch, refuse};
 use crate::listener::Stop;
 use crate::outcome::{Outcome, Receiver, Then};
 use crate::server::Server;
@@ -47,6 +47,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Bytes that are read and dropped meanwhile.
 const FAREWELL_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How long a request may wait for the groups that decide about it.
+const GROUPS_MAX: Duration = Duration::from_secs(30);
 
 /// Bytes of gathered answers after which they are sent.
 const FLUSH_AT: usize = 64 * 1024;
@@ -223,9 +226,29 @@ impl Connection {
             | Request::ExecOutput { .. } => Box::pin(self.exec(request)).await,
             request => {
                 let outcome = dispatch(&self.server.export, &mut self.session, &request);
+                let outcome = match outcome {
+                    Outcome::Group(group) => Box::pin(self.with_group(&request, group)).await?,
+                    outcome => outcome,
+                };
                 self.answer(outcome).await
             }
         }
+    }
+
+    /// Dispatches a request again once the groups are known that decide about it. Only this client
+    /// waits for them, and not for long.
+    async fn with_group(&mut self, request: &Request, mut group: Arc<[u8]>) -> io::Result<Outcome> {
+        self.flush().await?;
+        let deadline = Instant::now() + GROUPS_MAX;
+        while Instant::now() < deadline {
+            self.server.export.groups().fetch(&group).await;
+            match dispatch(&self.server.export, &mut self.session, request) {
+                Outcome::Group(another) => group = another,
+                outcome => return Ok(outcome),
+            }
+        }
+        tracing::warn!(subject = %self.session.subject(), "a request names too many groups that cannot be had");
+        Ok(refuse(request, Code::NotAuthorized))
     }
 
     async fn answer(&mut self, mut outcome: Outcome) -> io::Result<()> {
@@ -289,6 +312,8 @@ impl Connection {
                     outcome = self.body(length, limit, then).await?;
                     continue;
                 }
+                // Only a request that was just dispatched needs one; it was asked for there.
+                Outcome::Group(_) => encode::failure(Code::NotAuthorized, &mut self.output),
                 Outcome::Steps(steps) => {
                     if let Some(answer) = Box::pin(self.steps(steps)).await? {
                         outcome = answer;

@@ -35,13 +35,14 @@ pub fn dispatch(export: &Export, session: &mut Session, request: &Request) -> Ou
             Ok(outcome) => return outcome,
             Err(Failure::Stale) => {}
             Err(Failure::Code(code)) => return refuse(request, code),
+            Err(Failure::Group(group)) => return Outcome::Group(group),
         }
     }
     refuse(request, Code::TryAgain)
 }
 
 /// A refused request's body is on its way nevertheless: it is taken and dropped.
-fn refuse(request: &Request, code: Code) -> Outcome {
+pub(crate) fn refuse(request: &Request, code: Code) -> Outcome {
     match request.body_length() {
         0 => Outcome::Failed(code),
         length => Outcome::Receive {

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use chirp_proto::acl::Rights;
 
+use crate::acl::groups::{BadUrl, Groups};
 use crate::acl::{self, Acls};
 use crate::authorize::Door;
 use crate::session::Principal;
@@ -35,6 +36,10 @@ pub struct Export {
 pub struct Policy {
     /// `-A`: the list of directories that have none.
     pub default_acl: Option<PathBuf>,
+    /// `--inherit-default-acl`: directories without a list have that of the nearest one above them.
+    pub inherit_acl: bool,
+    /// `-G` and `-T`: where groups are, and how long they are believed.
+    pub groups: Option<(String, Duration)>,
     /// `-P`: the subject that may always list and administer.
     pub superuser: Option<String>,
     /// `-R`: nobody changes anything.
@@ -45,6 +50,17 @@ pub struct Policy {
     pub quota: Option<u64>,
     /// `--max-ticket-duration`: no ticket lives longer.
     pub max_ticket_duration: Option<Duration>,
+}
+
+/// Why nothing can be said about the rights in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Undecided {
+    /// No list governs, or the system's error.
+    #[error("no access control list: {0}")]
+    System(#[from] Errno),
+    /// A line names this group, which is not known at present.
+    #[error("a group is not known yet")]
+    Group(Arc<[u8]>),
 }
 
 /// Why a tree cannot be exported.
@@ -62,6 +78,9 @@ pub enum ExportError {
     /// What the tree takes cannot be counted.
     #[error("cannot count what {} takes (-Q); without -Q nothing is counted", .0.display())]
     Space(PathBuf, #[source] Errno),
+    /// The groups cannot be where `-G` says.
+    #[error("cannot use the groups' place (-G)")]
+    Groups(#[from] BadUrl),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -93,14 +112,23 @@ impl Export {
         let space = Space::open(&handle, policy.keep_free, policy.quota, policy.read_only)
             .map_err(|errno| ExportError::Space(root.to_owned(), errno))?;
         let journal = Arc::new(journal);
+        let groups = match &policy.groups {
+            None => Groups::none(),
+            Some((url, lifetime)) => Groups::new(url, *lifetime, transient)?,
+        };
         let ticket_policy = TicketPolicy {
             max_duration: policy.max_ticket_duration,
             read_only: policy.read_only,
         };
         Ok(Self {
             tickets: Arc::new(Tickets::open(&handle, &journal, ticket_policy)),
+            acls: Acls::new(
+                handle.dir().clone(),
+                policy.default_acl,
+                policy.inherit_acl,
+                Arc::new(groups),
+            ),
             root: handle,
-            acls: Acls::new(policy.default_acl),
             journal,
             spool,
             space,
@@ -143,6 +171,12 @@ impl Export {
         self.read_only
     }
 
+    /// Returns the groups.
+    #[must_use]
+    pub const fn groups(&self) -> &Arc<Groups> {
+        self.acls.groups()
+    }
+
     /// Returns the tickets.
     #[must_use]
     pub const fn tickets(&self) -> &Arc<Tickets> {
@@ -153,10 +187,19 @@ impl Export {
     ///
     /// # Errors
     ///
-    /// `NOENT` where no list governs or the ticket counts no more, or the system's.
-    pub(crate) fn rights(&self, dir: &Dir, path: &[u8], who: &Principal) -> Result<Rights, Errno> {
+    /// [`Undecided::System`]: `NOENT` where no list governs or the ticket counts no more, or the
+    /// system's. [`Undecided::Group`]: it is to be fetched first.
+    pub(crate) fn rights(
+        &self,
+        dir: &Dir,
+        path: &[u8],
+        who: &Principal,
+    ) -> Result<Rights, Undecided> {
         let acl = self.acls.effective(dir)?;
-        let mut rights = acl.rights_of(who.subject().as_str());
+        let mut rights = self
+            .acls
+            .rights(&acl, who.subject().as_str())
+            .map_err(Undecided::Group)?;
         if let Some(ticket) = who.ticket() {
             rights = rights.masked_by(self.tickets.find(ticket)?.mask(path));
         }

@@ -1,6 +1,7 @@
 //! What a request came to, as a value: the connection turns it into bytes.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use chirp_proto::{Code, Stat, StatFs, encode};
@@ -73,6 +74,9 @@ pub enum Outcome {
     },
     /// Long work in slices, which writes its answer piece by piece or at its end.
     Steps(Box<dyn Steps>),
+    /// Whether the request is allowed depends on this group, which is to be fetched; then the request is
+    /// dispatched again. Nothing was done, and its body is still on its way.
+    Group(Arc<[u8]>),
     /// Work that may take long: to be run where it holds up no other connection.
     Blocking {
         /// What to do. The token tells it that nobody waits for it any more.
@@ -109,7 +113,11 @@ impl Outcome {
             Self::Gather(gather) => encode::number(gather.total(), out),
             Self::SendFile { length, .. } => encode::number(*length, out),
             // These answer when they are done.
-            Self::Receive { .. } | Self::Body { .. } | Self::Steps(_) | Self::Blocking { .. } => {}
+            Self::Receive { .. }
+            | Self::Body { .. }
+            | Self::Group(_)
+            | Self::Steps(_)
+            | Self::Blocking { .. } => {}
         }
     }
 

@@ -321,6 +321,11 @@ async fn open_export(
         keep_free: args.free_space,
         quota: args.root_quota,
         max_ticket_duration: args.max_ticket_duration,
+        inherit_acl: args.inherit_default_acl,
+        groups: args
+            .group_url
+            .clone()
+            .map(|url| (url, args.group_cache_exp)),
     };
     let export = Export::open(root, transient.path(), policy)?;
     let own = if args.exec { "rwldax" } else { "rwlda" };

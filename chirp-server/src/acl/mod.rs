@@ -5,6 +5,7 @@
 
 pub(crate) mod cache;
 mod file;
+pub mod groups;
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -12,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
-use chirp_proto::acl::Acl;
+use chirp_proto::acl::{Acl, Rights};
 
 use crate::vfs::temporary::{Replace, Temporary};
 use crate::vfs::{ACL_NAME, Dir, Journal};
 use cache::Cache;
+use groups::{Group, Groups};
 
 /// Locks that serialise changes; directories share them by chance.
 const LOCKS: usize = 64;
@@ -26,27 +28,60 @@ const LOCKS: usize = 64;
 pub struct Acls {
     cache: Cache<Acl>,
     default_file: Option<PathBuf>,
+    inherit: bool,
+    root: Dir,
+    groups: Arc<Groups>,
     locks: [Mutex<()>; LOCKS],
     hasher: RandomState,
 }
 
 impl Acls {
-    /// Makes the store. `default_file` (`-A`) governs directories without a list of their own; it
+    /// Makes the store of the tree below `root`. Directories without a list of their own are governed
+    /// with `inherit` by that of the nearest directory above them, else by `default_file` (`-A`), which
     /// is looked at afresh for each use.
     #[must_use]
-    pub fn new(default_file: Option<PathBuf>) -> Self {
+    pub fn new(
+        root: Dir,
+        default_file: Option<PathBuf>,
+        inherit: bool,
+        groups: Arc<Groups>,
+    ) -> Self {
         Self {
             cache: Cache::default(),
             default_file,
+            inherit,
+            root,
+            groups,
             locks: std::array::from_fn(|_| Mutex::new(())),
             hasher: RandomState::new(),
         }
     }
 
-    /// Reports whether directories without a list are governed by a default one.
+    /// Reports whether directories without a list are governed by another one.
     #[must_use]
     pub const fn has_default(&self) -> bool {
-        self.default_file.is_some()
+        self.inherit || self.default_file.is_some()
+    }
+
+    /// Returns the groups that lists may name.
+    #[must_use]
+    pub const fn groups(&self) -> &Arc<Groups> {
+        &self.groups
+    }
+
+    /// Returns what a list gives a subject.
+    ///
+    /// # Errors
+    ///
+    /// The name of a group that has to be fetched first.
+    pub(crate) fn rights(&self, acl: &Acl, subject: &str) -> Result<Rights, Arc<[u8]>> {
+        acl.rights_with_groups(subject, |group| {
+            match self.groups.look(group, subject.as_bytes()) {
+                Group::Member => Ok(true),
+                Group::Stranger => Ok(false),
+                Group::Unknown => Err(Arc::from(group)),
+            }
+        })
     }
 
     /// Returns the list that governs a directory.
@@ -57,12 +92,36 @@ impl Acls {
     /// for one that is no regular file; else the system's.
     pub fn effective(&self, dir: &Dir) -> Result<Arc<Acl>, Errno> {
         match self.own(dir) {
-            Err(Errno::NOENT) => {
-                let path = self.default_file.as_deref().ok_or(Errno::NOENT)?;
-                file::read(file::open_host_file(path)?).map(Arc::new)
-            }
+            Err(Errno::NOENT) => self.above(dir),
             other => other,
         }
+    }
+
+    /// Returns the list of a directory that has none itself.
+    fn above(&self, dir: &Dir) -> Result<Arc<Acl>, Errno> {
+        if self.inherit {
+            let identity =
+                |dir: &Dir| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino));
+            let root = identity(&self.root)?;
+            let mut dir = dir.clone();
+            let mut here = identity(&dir)?;
+            // Up by the handles of the directories themselves, as they stand now, and never above the
+            // exported one.
+            while here != root {
+                dir = dir.parent()?;
+                let above = identity(&dir)?;
+                if above == here {
+                    return Err(Errno::NOENT);
+                }
+                here = above;
+                match self.own(&dir) {
+                    Err(Errno::NOENT) => {}
+                    other => return other,
+                }
+            }
+        }
+        let path = self.default_file.as_deref().ok_or(Errno::NOENT)?;
+        file::read(file::open_host_file(path)?).map(Arc::new)
     }
 
     /// Returns the list in a directory itself.
@@ -126,7 +185,7 @@ impl Acls {
     ///
     /// The system's. A list that is there is never touched, whatever is in it.
     pub fn initialise(&self, root: &Dir, text: &[u8]) -> Result<bool, Errno> {
-        if self.has_default() {
+        if self.default_file.is_some() {
             return Ok(false);
         }
         match file::write_new(root, ACL_NAME, text) {

@@ -42,7 +42,7 @@ pub(crate) fn prepare(
     }
     let door = export.door(who);
     let path = virtual_path(&request.path)?;
-    let cwd = named(&path, || working_directory(door, &path))?;
+    let cwd = named(door, &path, || working_directory(door, &path))?;
     let stdout = output(door, &request.stdout)?;
     Ok(Prepared {
         program: program(exec, door, &path, request)?,
@@ -70,7 +70,7 @@ fn program(
     let cmd = request.cmd.as_os_str();
     if let Some(name) = cmd.as_bytes().strip_prefix(b"./") {
         let inside = cwd.join(name).map_err(|code| refusal(code, cmd))?;
-        named(&inside, || {
+        named(door, &inside, || {
             door.look(&inside, Follow::Yes, Rights::EXECUTE).map(drop)
         })?;
         return Ok(cmd.into());
@@ -91,7 +91,7 @@ fn program(
         find_program(cmd, search)?
     };
     if let Some(inside) = inside_tree(&exec.root, &found) {
-        named(&inside, || {
+        named(door, &inside, || {
             door.look(&inside, Follow::Yes, Rights::EXECUTE).map(drop)
         })?;
     }
@@ -134,7 +134,7 @@ fn output(door: Door<'_>, to: &OutputTo) -> Result<Output, StartError> {
 
 fn open(door: Door<'_>, path: &OsStr, flags: OpenFlags) -> Result<OwnedFd, StartError> {
     let path = virtual_path(path)?;
-    let file: File = named(&path, || {
+    let file: File = named(door, &path, || {
         let (target, how) = door.open(&path, flags, 0o600)?;
         match target.directory() {
             Ok(_) => Err(Code::IsDirectory.into()),
@@ -150,6 +150,7 @@ fn virtual_path(path: &OsStr) -> Result<VirtualPath, StartError> {
 
 /// Names the path in a refusal, and looks again where it changed between check and use.
 fn named<T>(
+    door: Door<'_>,
     path: &VirtualPath,
     mut action: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, StartError> {
@@ -157,6 +158,8 @@ fn named<T>(
         match action() {
             Ok(value) => return Ok(value),
             Err(Failure::Stale) => {}
+            // This thread may wait.
+            Err(Failure::Group(group)) => door.fetch_waiting(&group),
             Err(Failure::Code(code)) => {
                 return Err(StartError::new(code, format!("{path}: {code}")));
             }

@@ -28,6 +28,17 @@ impl Dir {
         rustix::fs::openat(self, name, flags, Mode::empty()).map(Self::new)
     }
 
+    /// Opens the directory that holds this one, be it inside the exported tree or not: the caller sees
+    /// to it that the root's is not asked for.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) fn parent(&self) -> Result<Self, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(self, c"..", flags, Mode::empty()).map(Self::new)
+    }
+
     /// Opens the directory itself for reading its entries.
     ///
     /// # Errors
