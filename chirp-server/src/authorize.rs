@@ -118,7 +118,7 @@ impl<'a> Door<'a> {
         follow: Follow,
         needed: Rights,
     ) -> Result<Granted, Failure> {
-        let located = self.locate(path, follow)?;
+        let located = self.locate(path, follow, needed)?;
         self.require_governing(&located, needed)?;
         located.stat()?;
         if located.is_reserved() && !located.is_acl_file() {
@@ -134,7 +134,7 @@ impl<'a> Door<'a> {
     ///
     /// -2, -3 without its directory.
     pub fn allocation(&self, path: &VirtualPath) -> Result<Granted, Failure> {
-        let located = self.locate(path, Follow::Yes)?;
+        let located = self.locate(path, Follow::Yes, Rights::LIST)?;
         self.require_governing(&located, Rights::LIST)?;
         refuse_reserved(&located)?;
         Ok(Granted(located))
@@ -146,7 +146,7 @@ impl<'a> Door<'a> {
     ///
     /// As [`Door::look`].
     pub fn access(&self, path: &VirtualPath, mode: AccessMode) -> Result<Granted, Failure> {
-        let located = self.locate(path, Follow::Yes)?;
+        let located = self.locate(path, Follow::Yes, Rights::NONE)?;
         let execute = match located.object() {
             Object::Directory(..) => Rights::LIST,
             Object::Missing(_) | Object::Other(_) => Rights::EXECUTE,
@@ -174,7 +174,7 @@ impl<'a> Door<'a> {
     ///
     /// -2, -3, and the system's.
     pub fn directory(&self, path: &VirtualPath, needed: Rights) -> Result<Granted, Failure> {
-        let located = self.locate(path, Follow::Yes)?;
+        let located = self.locate(path, Follow::Yes, needed)?;
         match located.directory() {
             Ok(_) => {}
             Err(Errno::NOTDIR) => return Err(Code::DoesntExist.into()),
@@ -194,7 +194,21 @@ impl<'a> Door<'a> {
         if self.export.is_read_only() {
             return Err(Code::NotAuthorized.into());
         }
-        self.directory(path, Rights::ADMIN)
+        match self.directory(path, Rights::ADMIN) {
+            // Where a default list governs, it decides first, and then nothing but a directory has a list.
+            Err(Failure::Code(Code::DoesntExist)) if self.export.acls.has_default() => {
+                let located = self.locate(path, Follow::Yes, Rights::ADMIN)?;
+                let acl = self.export.acls.of_others_in(located.holder());
+                let rights = acl.map_err(unreadable).and_then(|acl| {
+                    Ok(self
+                        .export
+                        .rights_by(&acl, located.holder_path(), self.who)?)
+                })?;
+                demand(rights, Rights::ADMIN)?;
+                Err(Code::NotDirectory.into())
+            }
+            other => other,
+        }
     }
 
     /// The list that governs a directory, which everybody may read.
@@ -203,10 +217,23 @@ impl<'a> Door<'a> {
     ///
     /// -2 where no list governs, -3, -14.
     pub fn effective_acl(&self, path: &VirtualPath) -> Result<Arc<Acl>, Failure> {
-        let located = self.locate(path, Follow::Yes)?;
-        let dir = located.directory()?;
+        let acls = &self.export.acls;
+        // With a default list it is shown for names that are no directories too, as in the reference.
+        let located = match self.export.root.locate(path, Follow::Yes) {
+            Err(Miss::NoParent(_)) if acls.has_default() => {
+                return Ok(self.list_of_absent(path).map_err(unlisted)?.0);
+            }
+            other => other.map_err(|miss| self.missing(miss))?,
+        };
         refuse_reserved(&located)?;
-        self.export.acls.effective(dir).map_err(unreadable)
+        match located.directory() {
+            Ok(dir) => acls.effective(dir),
+            Err(Errno::NOENT | Errno::NOTDIR) if acls.has_default() => {
+                acls.of_others_in(located.holder())
+            }
+            Err(errno) => Err(errno),
+        }
+        .map_err(unlisted)
     }
 
     /// An existing object to change.
@@ -220,7 +247,7 @@ impl<'a> Door<'a> {
         follow: Follow,
         needed: Rights,
     ) -> Result<Granted, Failure> {
-        let located = self.locate(path, follow)?;
+        let located = self.locate(path, follow, needed)?;
         self.require_governing(&located, needed)?;
         refuse_reserved(&located)?;
         located.stat()?;
@@ -233,7 +260,7 @@ impl<'a> Door<'a> {
     ///
     /// -2, -3 without its directory, -8 for a name that listings could not show.
     pub fn create(&self, path: &VirtualPath) -> Result<Granted, Failure> {
-        let located = self.locate(path, Follow::No)?;
+        let located = self.locate(path, Follow::No, Rights::WRITE)?;
         self.require_governing(&located, Rights::WRITE)?;
         refuse_reserved(&located)?;
         refuse_unlistable(&located)?;
@@ -251,7 +278,7 @@ impl<'a> Door<'a> {
         flags: OpenFlags,
         mode: u32,
     ) -> Result<(Granted, Open), Failure> {
-        let located = self.locate(path, Follow::Yes)?;
+        let located = self.locate(path, Follow::Yes, Rights::NONE)?;
         let rights = self.governing_rights(&located)?;
         let changes = flags.write || flags.create || flags.truncate || flags.append;
         let mut how = Open {
@@ -306,7 +333,7 @@ impl<'a> Door<'a> {
     ///
     /// As part 3.4 has them.
     pub fn put(&self, path: &VirtualPath) -> Result<(Granted, Replace), Failure> {
-        let located = self.locate(path, Follow::Yes)?;
+        let located = self.locate(path, Follow::Yes, Rights::PUT)?;
         let rights = self.governing_rights(&located)?;
         let to_replace = if located.is_acl_file() {
             Rights::ADMIN
@@ -343,6 +370,14 @@ impl<'a> Door<'a> {
             Err(Miss::NoParent(_)) if !self.export.acls.has_default() => {
                 return Err(Code::NotAuthorized.into());
             }
+            Err(miss @ Miss::NoParent(_)) => {
+                let (acl, place) = self.list_of_absent(path).map_err(unreadable)?;
+                let rights = self.export.rights_by(&acl, &place, self.who)?;
+                if !rights.contains(Rights::RESERVE) {
+                    demand(rights, Rights::WRITE)?;
+                }
+                return Err(self.missing(miss));
+            }
             Err(miss) => return Err(self.missing(miss)),
         };
         if located.directory().is_ok() {
@@ -370,7 +405,7 @@ impl<'a> Door<'a> {
     ///
     /// -2, -3 without its directory.
     pub fn delete(&self, path: &VirtualPath) -> Result<Granted, Failure> {
-        let located = self.locate(path, Follow::No)?;
+        let located = self.locate(path, Follow::No, Rights::DELETE)?;
         let located = match self.require(located.holder(), located.holder_path(), Rights::DELETE) {
             Ok(()) => located,
             Err(failure) if located.directory().is_ok() => return Err(failure),
@@ -389,7 +424,7 @@ impl<'a> Door<'a> {
     ///
     /// -2, -3, -10 for the root.
     pub fn take(&self, path: &VirtualPath) -> Result<Granted, Failure> {
-        let located = self.locate(path, Follow::No)?;
+        let located = self.locate(path, Follow::No, Rights::READ.union(Rights::DELETE))?;
         if located.is_root() {
             return Err(Code::Busy.into());
         }
@@ -428,9 +463,37 @@ impl<'a> Door<'a> {
         }
     }
 
-    fn locate(&self, path: &VirtualPath, follow: Follow) -> Result<Located, Failure> {
-        let found = self.export.root.locate(path, follow);
-        found.map_err(|miss| self.missing(miss))
+    /// Finds an object. Where not even its directory is there, `needed` is held against the default
+    /// list, if one governs.
+    fn locate(
+        &self,
+        path: &VirtualPath,
+        follow: Follow,
+        needed: Rights,
+    ) -> Result<Located, Failure> {
+        match self.export.root.locate(path, follow) {
+            Ok(located) => Ok(located),
+            Err(miss @ Miss::NoParent(_)) if self.export.acls.has_default() => {
+                let (acl, place) = self.list_of_absent(path).map_err(unreadable)?;
+                demand(self.export.rights_by(&acl, &place, self.who)?, needed)?;
+                Err(self.missing(miss))
+            }
+            Err(miss) => Err(self.missing(miss)),
+        }
+    }
+
+    /// Returns the default or inherited list of a name whose directory is not there, and the place that
+    /// it is from.
+    fn list_of_absent(&self, path: &VirtualPath) -> Result<(Arc<Acl>, Vec<u8>), Errno> {
+        let mut path = path.clone();
+        while let Some((parent, _)) = path.split_last() {
+            path = VirtualPath::from_decoded(parent).map_err(|_| Errno::INVAL)?;
+            if let Ok(located) = self.export.root.locate(&path, Follow::Yes) {
+                let acl = self.export.acls.of_others_in(located.governing())?;
+                return Ok((acl, located.governing_path().to_vec()));
+            }
+        }
+        Err(Errno::NOENT)
     }
 
     /// Without its directory a file "does not exist", unless a default list governs: then the
@@ -467,6 +530,14 @@ fn unreadable(errno: Errno) -> Failure {
     match errno {
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => errno.into(),
         _ => Code::NotAuthorized.into(),
+    }
+}
+
+/// Where no list governs there is none to show.
+fn unlisted(errno: Errno) -> Failure {
+    match errno {
+        Errno::NOENT => Code::DoesntExist.into(),
+        errno => errno.into(),
     }
 }
 

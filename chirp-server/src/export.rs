@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use chirp_proto::acl::Rights;
+use chirp_proto::acl::{Acl, Rights};
 
 use crate::acl::groups::{BadUrl, Groups};
 use crate::acl::{self, Acls};
@@ -195,10 +195,23 @@ impl Export {
         path: &[u8],
         who: &Principal,
     ) -> Result<Rights, Undecided> {
-        let acl = self.acls.effective(dir)?;
+        self.rights_by(&*self.acls.effective(dir)?, path, who)
+    }
+
+    /// Returns what a list gives a principal in a directory, whose link-free path below the root this is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Export::rights`].
+    pub(crate) fn rights_by(
+        &self,
+        acl: &Acl,
+        path: &[u8],
+        who: &Principal,
+    ) -> Result<Rights, Undecided> {
         let mut rights = self
             .acls
-            .rights(&acl, who.subject().as_str())
+            .rights(acl, who.subject().as_str())
             .map_err(Undecided::Group)?;
         if let Some(ticket) = who.ticket() {
             rights = rights.masked_by(self.tickets.find(ticket)?.mask(path));

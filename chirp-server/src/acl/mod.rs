@@ -97,6 +97,19 @@ impl Acls {
         }
     }
 
+    /// Returns the list that governs what is in a directory, is none itself, and asks for one: the
+    /// inherited one, or that of `-A`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Acls::effective`].
+    pub(crate) fn of_others_in(&self, dir: &Dir) -> Result<Arc<Acl>, Errno> {
+        if self.inherit {
+            return self.effective(dir);
+        }
+        self.above(dir)
+    }
+
     /// Returns the list of a directory that has none itself.
     fn above(&self, dir: &Dir) -> Result<Arc<Acl>, Errno> {
         if self.inherit {
