@@ -23,6 +23,7 @@
 //! | `putfile`, `putstream` | W; or P for a new file | followed | [`Door::put`] |
 //! | `mkdir`, `mkalloc` | V, else W | itself | [`Door::mkdir`] |
 //! | `unlink`, `rmdir`, `rmall` | D, part 6.6 | itself | [`Door::delete`] |
+//! | jobs, their inputs, outputs and programs | R, W and X | followed | [`Door::bind`] |
 //! | `rename`, its source | R and D, part 6.6 | itself | [`Door::take`] |
 //!
 //! Names beginning `.__` are the server's, wherever links lead to them. A directory's `.__acl` may
@@ -251,6 +252,19 @@ impl<'a> Door<'a> {
         self.require_governing(&located, needed)?;
         refuse_reserved(&located)?;
         located.stat()?;
+        Ok(Granted(located))
+    }
+
+    /// What a job binds or runs, whether or not it is there yet.
+    ///
+    /// # Errors
+    ///
+    /// -2, -3 without its directory, -8 for a name that listings could not show.
+    pub fn bind(&self, path: &VirtualPath, needed: Rights) -> Result<Granted, Failure> {
+        let located = self.locate(path, Follow::Yes)?;
+        self.require(located.governing(), needed)?;
+        refuse_reserved(&located)?;
+        refuse_unlistable(&located)?;
         Ok(Granted(located))
     }
 

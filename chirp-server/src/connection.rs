@@ -6,6 +6,7 @@
 
 mod aside;
 mod exec;
+mod job;
 mod stream;
 
 use std::io;
@@ -216,6 +217,12 @@ impl Connection {
             }
             // Apart, and boxed, so that the state of an execution's stream is not part of every
             // waiting connection.
+            Request::JobCreate { .. }
+            | Request::JobCommit { .. }
+            | Request::JobKill { .. }
+            | Request::JobReap { .. }
+            | Request::JobStatus { .. }
+            | Request::JobWait { .. } => Box::pin(self.job(request)).await,
             Request::Exec { .. }
             | Request::ExecAttach { .. }
             | Request::ExecStatus { .. }

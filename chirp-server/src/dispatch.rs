@@ -273,8 +273,8 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         | Request::Constrain { .. }
         | Request::Lookup { .. } => Err(Code::NotSupported.into()),
 
-        // Local storage keeps one copy, and there are no jobs: the reference
-        // without --jobs answers the same.
+        // Local storage keeps one copy, as the reference's. Jobs are answered by the connection, where
+        // they are on and where they are not.
         Request::Setrep { .. }
         | Request::JobCreate { .. }
         | Request::JobCommit { .. }

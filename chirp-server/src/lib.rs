@@ -28,6 +28,7 @@
 //! | [`transient`] | the directory for the server's own state |
 //! | [`privileges`] | who the server works as |
 //! | [`exec`] | programs for clients |
+//! | [`jobs`] | programs described now and run later |
 //! | [`features`] | what the server can do besides plain Chirp |
 //! | [`announce`], [`catalog`] | presence by STOMP; status records for cctools' catalog |
 
@@ -45,6 +46,7 @@ pub mod export;
 pub mod features;
 mod handlers;
 pub mod heavy;
+pub mod jobs;
 pub mod listener;
 pub mod logging;
 pub mod manner;

@@ -21,6 +21,7 @@ use crate::config::Args;
 use crate::export::{Export, Policy};
 use crate::features::Identity;
 use crate::heavy::Heavy;
+use crate::jobs::Jobs;
 use crate::listener::{self, Stop};
 use crate::manner::Manner;
 use crate::privileges::{self, Account};
@@ -57,6 +58,8 @@ pub struct Server {
     pub features: String,
     /// Programs, where they may be run.
     pub exec: Option<Arc<exec::Exec>>,
+    /// Jobs, where they may be run.
+    pub jobs: Option<Jobs>,
 }
 
 /// Runs the server until it is told to stop.
@@ -159,7 +162,8 @@ async fn serve(
     cookie: Option<CookieFile>,
 ) -> anyhow::Result<()> {
     let root = open_root(&args.root)?;
-    let transient = Transient::open(args.transient.as_deref(), &root, &account, args.exec)?;
+    let runs_programs = args.exec || args.jobs;
+    let transient = Transient::open(args.transient.as_deref(), &root, &account, runs_programs)?;
     let identity = Identity::new();
     let cookie = cookie
         .map(|file| file.read(rustix::process::geteuid(), &root))
@@ -169,6 +173,8 @@ async fn serve(
         .exec
         .then(|| exec::Exec::open(&args, &root, &transient, &account))
         .transpose()?;
+    // Before the tree is opened, which removes the sandboxes of a server that was killed.
+    let jobs = Jobs::open(&args, &root, &transient)?;
     let export = open_export(&args, &root, &transient, &account).await?;
     let server = Arc::new(Server {
         auth: auth_config(&args, &export, cookie)?,
@@ -183,6 +189,7 @@ async fn serve(
             .features(args.exec, exec::feature_limits(exec.as_ref()))
             .context("cannot write the features")?,
         exec: exec.map(Arc::new),
+        jobs,
     });
 
     let signals = Signals::new()?;
@@ -221,6 +228,9 @@ async fn serve(
         daemon::ready()?;
     }
     let saving = tokio::spawn(save_space(Arc::clone(&server)));
+    if let Some(jobs) = &server.jobs {
+        jobs.start(Arc::clone(&server), address.port());
+    }
     signals.wait(parent, &stop).await;
     tracing::info!("stopping");
     stop.drain.cancel();
@@ -229,9 +239,17 @@ async fn serve(
     }
     sweeping.abort();
     announcing.stop().await;
-    if let Some(exec) = &server.exec {
-        exec.shutdown(args.drain).await;
-    }
+    let end_executions = async {
+        if let Some(exec) = &server.exec {
+            exec.shutdown(args.drain).await;
+        }
+    };
+    let end_jobs = async {
+        if let Some(jobs) = &server.jobs {
+            jobs.shutdown(args.drain).await;
+        }
+    };
+    tokio::join!(end_executions, end_jobs);
     clients.await.context("the listener failed")?;
     saving.abort();
     server.export.space().save();
@@ -307,7 +325,7 @@ fn open_root(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Opens the tree, and gives one without an access control list its first (part 6.4, and what
-/// `--exec` and `--announce` add to it).
+/// `--exec`, `--jobs` and `--announce` add to it).
 async fn open_export(
     args: &Args,
     root: &Path,
@@ -328,7 +346,11 @@ async fn open_export(
             .map(|url| (url, args.group_cache_exp)),
     };
     let export = Export::open(root, transient.path(), policy)?;
-    let own = if args.exec { "rwldax" } else { "rwlda" };
+    let own = if args.exec || args.jobs {
+        "rwldax"
+    } else {
+        "rwlda"
+    };
     let mut acl = format!("unix:{} {own}\n", account.name);
     let host = announce::host(args).await;
     let host_rights = Rights::parse(args.host_rights.as_bytes());

@@ -15,7 +15,7 @@ use crate::config::{Args, Sandbox};
 use crate::privileges::Account;
 use crate::transient::Transient;
 
-pub(crate) use prepare::prepare;
+pub(crate) use prepare::{inside_tree, prepare};
 
 /// Seconds that a program may go on with nobody attached to its streams, unless the request says
 /// otherwise.

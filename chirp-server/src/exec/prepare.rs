@@ -99,7 +99,7 @@ fn program(
 }
 
 /// Returns where in the exported tree a host path leads, if it leads there.
-fn inside_tree(root: &Path, program: &Path) -> Option<VirtualPath> {
+pub(crate) fn inside_tree(root: &Path, program: &Path) -> Option<VirtualPath> {
     let real = program.canonicalize().ok()?;
     let inside = real.strip_prefix(root).ok()?;
     VirtualPath::from_decoded(inside.as_os_str().as_bytes()).ok()

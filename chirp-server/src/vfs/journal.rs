@@ -224,7 +224,8 @@ impl Unfinished {
             return None;
         }
         let name = words.next()?.to_vec();
-        let safe = name.starts_with(temporary::PREFIX) && !name.contains(&b'/');
+        let ours = [temporary::PREFIX, temporary::JOB_PREFIX];
+        let safe = ours.iter().any(|prefix| name.starts_with(prefix)) && !name.contains(&b'/');
         (safe && words.next().is_none()).then_some((id, Self { dir_path, name }))
     }
 

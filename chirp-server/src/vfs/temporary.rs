@@ -12,8 +12,11 @@ use super::journal::{Entry, Journal};
 use super::{Dir, tree};
 use crate::space::Space;
 
-/// The prefix of every temporary name; recovery removes nothing else.
+/// The prefix of temporary names; recovery removes these and sandboxes of jobs, nothing else.
 pub(super) const PREFIX: &[u8] = b".__put.";
+
+/// The prefix of the sandboxes of jobs, which are temporary too.
+pub(crate) const JOB_PREFIX: &[u8] = b".__job.";
 
 /// A temporary name in a directory. Dropping it removes what has the name.
 #[derive(Debug)]
@@ -41,7 +44,20 @@ impl Temporary {
     ///
     /// The system's, from the journal or the random generator.
     pub fn new(journal: &Arc<Journal>, dir: &Dir, dir_path: &[u8]) -> Result<Self, Errno> {
-        let name = random_name()?;
+        Self::named(journal, dir, dir_path, random_name()?)
+    }
+
+    /// Reserves this name, which must begin as recovery knows it and be unguessable.
+    ///
+    /// # Errors
+    ///
+    /// The system's, from the journal.
+    pub(crate) fn named(
+        journal: &Arc<Journal>,
+        dir: &Dir,
+        dir_path: &[u8],
+        name: Vec<u8>,
+    ) -> Result<Self, Errno> {
         let entry = journal.begin(dir_path, &name)?;
         Ok(Self {
             dir: dir.clone(),

@@ -4,12 +4,14 @@
 //! and reads the pipes, enforces the limits of the clock and waits for the program by its pidfd. A
 //! client is attached through an [`AttachTicket`], one at a time.
 
+mod batch;
 mod budget;
 mod config;
 mod error;
 mod execution;
 mod group;
 mod ids;
+mod leader;
 mod prepared;
 mod spawn;
 mod stdin;
@@ -30,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::request::Received;
 use crate::status::Status;
 
+pub use batch::{Batch, Ended, Running};
 pub use config::ExecutionsConfig;
 pub use error::StartError;
 pub(crate) use execution::Channel;

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -65,21 +65,32 @@ pub(super) fn spawn(request: &ExecRequest, prepared: Prepared) -> Result<Spawned
     let means = |error: io::Error| StartError::means("pipes", &error);
     let (child_stdin, stdin) = input(stdin).map_err(means)?;
     let (child_stdout, stdout, child_stderr, stderr) = outputs(stdout, stderr).map_err(means)?;
+    let setup = ChildSetup {
+        image,
+        cwd,
+        rlimits: rlimits(&limits),
+        tied: false,
+    };
+    let (pid, handle) = launch(&program, setup, [child_stdin, child_stdout, child_stderr])?;
+    Ok(Spawned {
+        pid,
+        handle,
+        stdin,
+        stdout,
+        stderr,
+    })
+}
 
-    let mut command = Command::new(&program);
-    command
-        .stdin(child_stdin)
-        .stdout(child_stdout)
-        .stderr(child_stderr);
-    let rlimits = rlimits(&limits);
-    sys::install(
-        &mut command,
-        ChildSetup {
-            image,
-            cwd,
-            rlimits,
-        },
-    );
+/// Starts a child with these standard streams. Blocks until its exec has succeeded or failed.
+pub(super) fn launch(
+    program: &Path,
+    setup: ChildSetup,
+    streams: [Stdio; 3],
+) -> Result<(Pid, OwnedFd), StartError> {
+    let [stdin, stdout, stderr] = streams;
+    let mut command = Command::new(program);
+    command.stdin(stdin).stdout(stdout).stderr(stderr);
+    sys::install(&mut command, setup);
     let begun = Instant::now();
     let child = loop {
         match command.spawn() {
@@ -89,18 +100,12 @@ pub(super) fn spawn(request: &ExecRequest, prepared: Prepared) -> Result<Spawned
             {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            outcome => break outcome.map_err(|error| StartError::exec(&program, &error))?,
+            outcome => break outcome.map_err(|error| StartError::exec(program, &error))?,
         }
     };
     // The program's ends of the pipes go with the command, or they would never be closed.
     drop(command);
-    hold(&child).map(|(pid, handle)| Spawned {
-        pid,
-        handle,
-        stdin,
-        stdout,
-        stderr,
-    })
+    hold(&child)
 }
 
 /// Gets the handle of a child, or ends it: without one it could not be watched.
@@ -181,7 +186,7 @@ fn output(output: Output) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
 
 /// The limits that the kernel enforces. None is above the server's own hard limit, which could not
 /// be raised.
-fn rlimits(limits: &Limits) -> Vec<(Resource, Rlimit)> {
+pub(super) fn rlimits(limits: &Limits) -> Vec<(Resource, Rlimit)> {
     let mut all = Vec::new();
     let mut set = |resource, soft: u64, hard: u64| {
         let own = getrlimit(resource).maximum.unwrap_or(u64::MAX);

@@ -4,35 +4,30 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::config::ExecutionsConfig;
 use super::execution::{Channel, Execution, Stop};
-use super::group::{self, Member, Patience};
+use super::group::{self, Member};
+use super::leader::Leader;
 use super::spawn::Spawned;
 use super::sys::{self, Exit, ExitWatch};
 use super::window::{Closing, PipeEnd};
 use crate::status::{EndedBy, Limits, Results};
 
-/// How long killed descendants may take to disappear before they are reported as survivors.
-const KILL_PATIENCE: Duration = Duration::from_secs(2);
-
 /// What the supervisor of one execution works with.
 pub(super) struct Supervisor {
     execution: Arc<Execution>,
-    pid: Pid,
-    exit: ExitWatch,
+    leader: Leader,
     stdin: Option<pipe::Sender>,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
     inodes: Vec<u64>,
     limits: Limits,
     pipe_grace: Duration,
-    term_grace: Duration,
-    descendants_grace: Duration,
     started: Instant,
 }
 
@@ -75,16 +70,13 @@ impl Supervisor {
         execution.set_leader(pid);
         Ok(Self {
             execution,
-            pid,
-            exit,
+            leader: Leader::new(pid, exit, config.term_grace, config.descendants_grace),
             stdin,
             stdout,
             stderr,
             inodes,
             limits,
             pipe_grace: config.pipe_grace,
-            term_grace: config.term_grace,
-            descendants_grace: config.descendants_grace,
             started: Instant::now(),
         })
     }
@@ -138,36 +130,18 @@ impl Supervisor {
         let mut escaped = Vec::new();
         loop {
             if kill_at.is_none() && self.execution.stopping().is_some() {
-                // Found while the program lives: later their parents are gone and nothing tells
-                // whose they were.
-                escaped = self.descendants().await;
-                let _ = sys::signal_group(self.pid, libc::SIGTERM);
-                let _ = sys::signal_group(self.pid, libc::SIGCONT);
-                for member in &escaped {
-                    member.signal(Signal::TERM);
-                }
-                kill_at = Some(Instant::now() + self.term_grace);
+                escaped = self.leader.terminate().await;
+                kill_at = Some(self.leader.deadline());
             }
             let orphan = self.orphan_deadline();
             tokio::select! {
-                exited = self.exit.exited() => match exited {
-                    Ok(()) => return escaped,
-                    // The runtime is going away; nobody is left to serve.
-                    Err(_) => {
-                        let _ = sys::signal_group(self.pid, libc::SIGKILL);
-                        return escaped;
-                    }
-                },
+                () = self.leader.exited() => return escaped,
                 () = self.execution.attention.notified() => {}
                 () = at(wall), if kill_at.is_none() => self.execution.stop(Stop::Wall),
                 () = at(orphan), if kill_at.is_none() => self.execution.stop(Stop::Orphan),
                 () = at(kill_at), if kill_at.is_some() => {
-                    escaped.extend(self.descendants().await);
-                    let _ = sys::signal_group(self.pid, libc::SIGKILL);
-                    for member in &escaped {
-                        member.signal(Signal::KILL);
-                    }
-                    kill_at = Some(Instant::now() + self.term_grace);
+                    self.leader.kill(&mut escaped).await;
+                    kill_at = Some(self.leader.deadline());
                 }
             }
         }
@@ -175,29 +149,9 @@ impl Supervisor {
 
     /// Ends the session and reaps the program; the program last, so that its ids stay its own.
     async fn end_descendants(&self, escaped: Vec<Member>) -> (Exit, Vec<u32>) {
-        let pid = self.pid;
-        let patience = Patience {
-            term: self.descendants_grace,
-            kill: KILL_PATIENCE,
-        };
-        let search = move || group::end_session(pid, escaped, patience);
-        let survivors = tokio::task::spawn_blocking(search)
-            .await
-            .unwrap_or_default();
-        if !survivors.is_empty() {
-            tracing::warn!(?survivors, leader = ?pid, "descendants could not be ended");
-        }
+        let survivors = self.leader.end_session(escaped).await;
         self.execution.take_leader();
-        let exit = match sys::reap(pid) {
-            Ok(Some(exit)) => exit,
-            // Only this reaps our children; if somebody else did, nothing is known of the end.
-            Ok(None) | Err(_) => Exit {
-                exited: false,
-                code: libc::SIGKILL,
-                resources: crate::status::Resources::default(),
-            },
-        };
-        (exit, survivors)
+        (self.leader.reap(), survivors)
     }
 
     /// Closes pipes that are still held when the grace time is over, after ending who holds them.
@@ -295,14 +249,6 @@ impl Supervisor {
     fn orphan_deadline(&self) -> Option<Instant> {
         let seconds = self.limits.orphan_s.filter(|&seconds| seconds > 0)?;
         Some(after(self.execution.orphaned_since()?, seconds))
-    }
-
-    async fn descendants(&self) -> Vec<Member> {
-        let pid = self.pid;
-        let search = move || group::descendants(pid);
-        tokio::task::spawn_blocking(search)
-            .await
-            .unwrap_or_default()
     }
 }
 

@@ -75,6 +75,8 @@ pub(super) struct ChildSetup {
     pub(super) cwd: OwnedFd,
     /// Its resource limits.
     pub(super) rlimits: Vec<(Resource, Rlimit)>,
+    /// Whether it is killed when the thread that starts it ends, and so with the server.
+    pub(super) tied: bool,
 }
 
 /// Makes `command` set up its child and then become the image itself.
@@ -94,6 +96,9 @@ pub(super) fn install(command: &mut Command, setup: ChildSetup) {
 /// Runs in the child; returns only on failure.
 fn enter(setup: &ChildSetup) -> io::Result<()> {
     rustix::process::setsid()?;
+    if setup.tied {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    }
     rustix::process::fchdir(&setup.cwd)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     rustix::thread::set_no_new_privs(true)?;

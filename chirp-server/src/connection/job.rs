@@ -1,0 +1,87 @@
+//! The job verbs on a connection (`chirp-protocol.md`, part 9.1): a body of JSON in, a number or JSON
+//! out.
+
+use std::io;
+use std::sync::Arc;
+
+use chirp_proto::limits::IO_MAX;
+use chirp_proto::{Code, Request, encode};
+
+use super::Connection;
+use crate::jobs::{self, Jobs, LARGE_BODY};
+use crate::transfer::Collect;
+
+impl Connection {
+    /// Answers a job verb.
+    pub(super) async fn job(&mut self, request: Request) -> io::Result<()> {
+        let Some(jobs) = self.server.jobs.clone() else {
+            self.discard(request.body_length()).await?;
+            encode::failure(Code::InvalidRequest, &mut self.output);
+            return Ok(());
+        };
+        let who = self.session.who().clone();
+        let asker = jobs::asker(&self.server.export, &who);
+        if let Request::JobWait { id, seconds } = request {
+            // What was answered before does not wait for a job's end.
+            self.flush().await?;
+            let answer = jobs.wait(&asker, id, seconds, &self.draining).await;
+            self.counted(answer);
+            return Ok(());
+        }
+        let length = request.body_length();
+        if length > IO_MAX {
+            self.discard(length).await?;
+            encode::failure(Code::NoMemory, &mut self.output);
+            return Ok(());
+        }
+        let _permit = self.permit(&jobs, length).await?;
+        let mut body = Collect::default();
+        if let Err(code) = self.take_body(length, &mut body).await? {
+            encode::failure(code, &mut self.output);
+            return Ok(());
+        }
+        let Collect(body) = body;
+        self.flush().await?;
+        let number = match request {
+            Request::JobCreate { .. } => {
+                let server = Arc::clone(&self.server);
+                jobs.create(&server, &who, body).await
+            }
+            Request::JobCommit { .. } => jobs.commit(asker, body).await,
+            Request::JobKill { .. } => jobs.kill(asker, body).await,
+            Request::JobReap { .. } => jobs.reap(asker, body).await,
+            Request::JobStatus { .. } => {
+                let answer = jobs.status(asker, body).await;
+                self.counted(answer);
+                return Ok(());
+            }
+            _ => Err(Code::InvalidRequest),
+        };
+        match number {
+            Ok(number) => encode::number(number, &mut self.output),
+            Err(code) => encode::failure(code, &mut self.output),
+        }
+        Ok(())
+    }
+
+    fn counted(&mut self, answer: Result<Vec<u8>, Code>) {
+        match answer {
+            Ok(answer) => encode::counted(&answer, &mut self.output),
+            Err(code) => encode::failure(code, &mut self.output),
+        }
+    }
+
+    /// Waits until there is room for a large body; small ones need no permit.
+    async fn permit(
+        &mut self,
+        jobs: &Jobs,
+        length: u64,
+    ) -> io::Result<Option<tokio::sync::OwnedSemaphorePermit>> {
+        if length <= LARGE_BODY {
+            return Ok(None);
+        }
+        self.flush().await?;
+        let permits = Arc::clone(jobs.large_bodies());
+        Ok(permits.acquire_owned().await.ok())
+    }
+}
