@@ -17,6 +17,7 @@ use super::sandbox::{Sandbox, TaskPath};
 use super::text::Text;
 use crate::authorize::{Door, Granted};
 use crate::export::Export;
+use crate::space::Reservation;
 use crate::vfs::temporary::{Replace, Temporary};
 use crate::vfs::{Dir, Object, Open, Upload};
 
@@ -69,6 +70,7 @@ pub(super) fn url_refused(file: &Bound) -> Trouble {
 ///
 /// [`Trouble`]; `CANCELED` in words if `cancel` came true.
 pub(super) fn input(
+    export: &Export,
     door: Door<'_>,
     sandbox: &Sandbox,
     file: &Bound,
@@ -97,27 +99,32 @@ pub(super) fn input(
         let content = source.open(reading)?;
         Ok(Ok((source, content)))
     })??;
-    if file.binding == Binding::Link && may_share(door, &path, &content)? {
+    if file.binding == Binding::Link && may_share(export, door, &path, &content)? {
         match link(source.holder(), source.name(), &dir, name, &content) {
             // Another file system, or one without links: a copy is as good.
             Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::STALE) => {}
             other => return Ok(other?),
         }
     }
+    let size = rustix::fs::fstat(&content)?.st_size;
+    export.space().room(u64::try_from(size).unwrap_or(0))?;
     copy(&mut content, &dir, name, cancel)
 }
 
 /// Says whether the program may get the file itself and not a copy. What it then writes changes the
 /// file, so its subject must hold W there; and the file must be as the program expects it, for the
-/// mode of the original is not changed (the reference makes it 0700).
+/// mode of the original is not changed (the reference makes it 0700). Where there are allocations, what
+/// it writes would not be charged to any.
 fn may_share(
+    export: &Export,
     door: Door<'_>,
     path: &chirp_proto::VirtualPath,
     content: &File,
 ) -> Result<bool, Errno> {
     let mode = Mode::from_raw_mode(rustix::fs::fstat(content)?.st_mode);
     let both = Rights::READ.union(Rights::WRITE);
-    Ok(mode.contains(Mode::RWXU) && retried(|| door.bind(path, both).map(drop)).is_ok())
+    let shareable = mode.contains(Mode::RWXU) && !export.space().has_allocations();
+    Ok(shareable && retried(|| door.bind(path, both).map(drop)).is_ok())
 }
 
 /// Links a file, if the name still stands for the one that was opened.
@@ -153,6 +160,16 @@ fn copy(
             return Ok(());
         }
     }
+}
+
+/// Makes the directory that an output is expected in.
+///
+/// # Errors
+///
+/// [`Trouble`].
+pub(super) fn prepare_output(sandbox: &Sandbox, file: &Bound) -> Result<(), Trouble> {
+    sandbox.make_parent(&TaskPath::parse(&file.task_path)?)?;
+    Ok(())
 }
 
 /// Binds an output back, if the program made it. Returns its path on the server and its size.
@@ -239,13 +256,18 @@ fn put_link(
     }
     let temporary = Temporary::new(&export.journal, target.holder(), target.holder_path())?;
     link(dir, name, target.holder(), temporary.name(), content)?;
-    temporary.install(target.name(), Replace::Yes)
+    let size = u64::try_from(made.st_size).unwrap_or(0);
+    let mut space = Reservation::new(export.space(), target.holder(), target.name())?;
+    space.grow(0, size)?;
+    space.install(target.holder(), target.name(), size, || {
+        temporary.install(target.name(), Replace::Yes)
+    })
 }
 
 /// Puts the content of a program's file under a name in the tree, as `putfile` does.
 fn put_copy(export: &Export, target: &Granted, mut content: &File) -> Result<(), Trouble> {
     let mode = rustix::fs::fstat(content)?.st_mode;
-    let mut upload = Upload::begin(target, mode, Replace::Yes, &export.journal)?;
+    let mut upload = Upload::begin(target, mode, Replace::Yes, &export.journal, export.space())?;
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match content.read(&mut buffer)? {

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chirp_proto::request::TicketName;
 use chirp_proto::{Code, Method, Subject};
 use exec_ext::runner::{Batch, Ended};
 use exec_ext::status::Limits;
@@ -110,11 +111,15 @@ fn prepare(
     let door = export.door(&who);
     rights::may_run(root, door, description)?;
     let sandbox = Sandbox::make(export, root, id)?;
-    for file in files.iter().filter(|file| file.kind == Kind::Input) {
+    for file in files.iter() {
         if cancel.is_cancelled() {
             return Err(Errno::CANCELED.into());
         }
-        bind::input(door, &sandbox, file, cancel)?;
+        match file.kind {
+            Kind::Input => bind::input(export, door, &sandbox, file, cancel)?,
+            // A program finds the directories of its outputs.
+            Kind::Output => bind::prepare_output(&sandbox, file)?,
+        }
     }
     Ok(sandbox)
 }
@@ -302,13 +307,18 @@ async fn note_end(shared: &Arc<Shared>, id: u64, end: impl FnOnce(&mut Job) + Se
     }
 }
 
-/// Returns who a job acts as.
+/// Returns who a job acts as: its owner as of the login that created it, so that a job created with a
+/// ticket has that ticket's rights only, and none once it is deleted or expired.
 fn principal(owner: &Owner) -> Result<Principal, Trouble> {
-    let (method, name) = owner.login.split_once(':').unwrap_or_default();
-    match Method::from_name(method.as_bytes()) {
-        Some(method) if owner.login == owner.subject => {
-            Ok(Principal::new(Subject::new(method, name.as_bytes())))
-        }
-        _ => Err(Errno::ACCESS.into()),
-    }
+    let subject = |text: &str| {
+        let (method, name) = text.split_once(':')?;
+        let method = Method::from_name(method.as_bytes())?;
+        Some(Subject::new(method, name.as_bytes()))
+    };
+    let principal = match TicketName::parse(owner.login.as_bytes()) {
+        Some(ticket) => subject(&owner.subject).map(|owner| Principal::by_ticket(ticket, owner)),
+        None if owner.login == owner.subject => subject(&owner.login).map(Principal::new),
+        None => None,
+    };
+    principal.ok_or_else(|| Errno::ACCESS.into())
 }
