@@ -261,7 +261,7 @@ impl<'a> Door<'a> {
     ///
     /// -2, -3 without its directory, -8 for a name that listings could not show.
     pub fn bind(&self, path: &VirtualPath, needed: Rights) -> Result<Granted, Failure> {
-        let located = self.locate(path, Follow::Yes)?;
+        let located = self.locate(path, Follow::Yes, needed)?;
         self.require_governing(&located, needed)?;
         refuse_reserved(&located)?;
         refuse_unlistable(&located)?;

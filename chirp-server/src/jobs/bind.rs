@@ -83,7 +83,7 @@ pub(super) fn input(
         read: true,
         ..Open::default()
     };
-    let (source, mut content) = retried(|| {
+    let (source, mut content) = retried(door, || {
         let source = door.bind(&path, needed(file))?;
         if source.directory().is_ok() {
             // As the reference says it.
@@ -124,7 +124,7 @@ fn may_share(
     let mode = Mode::from_raw_mode(rustix::fs::fstat(content)?.st_mode);
     let both = Rights::READ.union(Rights::WRITE);
     let shareable = mode.contains(Mode::RWXU) && !export.space().has_allocations();
-    Ok(shareable && retried(|| door.bind(path, both).map(drop)).is_ok())
+    Ok(shareable && retried(door, || door.bind(path, both).map(drop)).is_ok())
 }
 
 /// Links a file, if the name still stands for the one that was opened.
@@ -198,7 +198,7 @@ pub(super) fn output(
     let path = Text::new(path);
     let wanted = server_path(&path)?;
     let bind = || -> Result<(), Trouble> {
-        let target = retried(|| door.bind(&wanted, needed(file)))?;
+        let target = retried(door, || door.bind(&wanted, needed(file)))?;
         if file.binding == Binding::Link {
             match put_link(export, &target, &dir, name, &content) {
                 Err(Errno::XDEV | Errno::MLINK) => {}

@@ -30,7 +30,7 @@ pub(super) fn check(root: &Path, door: Door<'_>, description: &Description) -> R
         // Those will not be used: the job's status says so when it comes to that.
         if file.binding != Binding::Url {
             let path = server_path(&file.serv_path)?;
-            retried(|| door.bind(&path, needed(file)).map(drop))?;
+            retried(door, || door.bind(&path, needed(file)).map(drop))?;
         }
     }
     Ok(())
@@ -46,7 +46,7 @@ pub(super) fn may_run(root: &Path, door: Door<'_>, description: &Description) ->
         Some(place) => place,
         None => VirtualPath::root(),
     };
-    retried(|| door.bind(&path, Rights::EXECUTE).map(drop))
+    retried(door, || door.bind(&path, Rights::EXECUTE).map(drop))
 }
 
 /// Returns the right that a binding needs where its file lies.
@@ -66,16 +66,21 @@ pub(super) fn server_path(path: &Text) -> Result<VirtualPath, Code> {
     VirtualPath::from_decoded(path.as_bytes())
 }
 
-/// Repeats a check whose object was replaced meanwhile.
+/// Repeats a check whose object was replaced meanwhile, or for which a group is fetched first. Only for
+/// threads that may wait.
 ///
 /// # Errors
 ///
 /// The check's, or -11 if that goes on.
-pub(super) fn retried<T>(mut action: impl FnMut() -> Result<T, Failure>) -> Result<T, Code> {
+pub(super) fn retried<T>(
+    door: Door<'_>,
+    mut action: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, Code> {
     for _ in 0..RACES_MAX {
         match action() {
             Ok(value) => return Ok(value),
             Err(Failure::Stale) => {}
+            Err(Failure::Group(group)) => door.fetch_waiting(&group),
             Err(Failure::Code(code)) => return Err(code),
         }
     }
