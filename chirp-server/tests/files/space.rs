@@ -415,3 +415,155 @@ fn free_space_is_left_alone() {
     alice.expect("setxattr /f user.a 1 0\nx", "-6\n");
     alice.expect("ftruncate 0 0\nunlink /f\nlsalloc /\n", "0\n0\n-8\n");
 }
+
+/// Random numbers that are the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn path(&mut self) -> String {
+        let depth = 1 + self.below(3);
+        let name =
+            |random: &mut Self| format!("/{}", ["a", "b", "c", "d"][random.below(4) as usize]);
+        (0..depth).map(|_| name(self)).collect()
+    }
+}
+
+/// Returns the virtual paths of all allocations in a tree.
+fn allocations(dir: &Path, path: &str, found: &mut Vec<String>) {
+    if dir.join(".__alloc").exists() {
+        found.push(if path.is_empty() { "/" } else { path }.to_owned());
+    }
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            let name = entry.file_name().into_string().unwrap();
+            allocations(&entry.path(), &format!("{path}/{name}"), found);
+        }
+    }
+}
+
+/// Compares each allocation's figure with what a count of the tree comes to.
+#[track_caller]
+fn check(tree: &Tree, after: &str) {
+    let mut alice = tree.alice();
+    let mut tops = Vec::new();
+    allocations(tree.root.path(), "", &mut tops);
+    assert!(tops.contains(&"/".to_owned()));
+    for top in tops {
+        let expected = counted(&tree.host(top.trim_start_matches('/')));
+        assert_eq!(used(&mut alice, &top), expected, "{top} after {after}");
+    }
+}
+
+#[test]
+fn whatever_is_done_the_figures_are_those_of_the_tree() {
+    for seed in 0..4 {
+        let mut tree = limited(200_000);
+        let mut random = Random(seed);
+        let mut history = format!("seed {seed}:");
+        for _ in 0..40 {
+            let mut peer = tree.alice();
+            // Several requests on one connection, so that files are open meanwhile.
+            for _ in 0..12 {
+                let (path, other) = (random.path(), random.path());
+                let number = random.below(30_000);
+                let fd = random.below(4);
+                let body = "x".repeat(number as usize);
+                let line = match random.below(17) {
+                    0 | 1 => format!("mkdir {path} 448\n"),
+                    2 => format!("mkalloc {path} {number} 448\n"),
+                    3 => format!("putfile {path} 420 {number}\n{body}"),
+                    4 => format!("putfile {path} 420 {number}\n"),
+                    5 => format!("rename {path} {other}\n"),
+                    6 => format!("unlink {path}\n"),
+                    7 => format!("rmall {path}\n"),
+                    8 => format!("rmdir {path}\n"),
+                    9 => format!("truncate {path} {number}\n"),
+                    10 => format!("open {path} rwc 420\n"),
+                    11 => format!("open {path} wac 420\n"),
+                    12 => format!("open {path} rt 420\n"),
+                    13 => format!("pwrite {fd} {number} {}\n{body}", random.below(30_000)),
+                    14 => format!("ftruncate {fd} {number}\n"),
+                    15 => format!(
+                        "swrite {fd} {number} 100 1000 {}\n{body}",
+                        random.below(9000)
+                    ),
+                    _ => format!("close {fd}\n"),
+                };
+                // A refused putfile's body would be read as requests: it is not sent.
+                let line = if line.starts_with("putfile")
+                    && peer.send(line.lines().next().unwrap().to_owned() + "\n") != b"0\n"
+                {
+                    line.lines().next().unwrap().to_owned() + "\n"
+                } else {
+                    line
+                };
+                let answer = peer.send(&line);
+                history.push_str(&format!(
+                    "\n{} -> {}",
+                    line.lines().next().unwrap(),
+                    answer.escape_ascii()
+                ));
+            }
+            drop(peer);
+            check(&tree, &history);
+            if random.below(10) == 0 {
+                tree = again(tree, 200_000);
+                history.push_str("\nrestart");
+                check(&tree, &history);
+            }
+        }
+    }
+}
+
+#[test]
+fn many_clients_together_get_no_more_than_there_is() {
+    let tree = limited(MIB);
+    tree.alice()
+        .expect("mkalloc /m 409600 448\nmkalloc /n 409600 448\n", "0\n0\n");
+    std::thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let tree = &tree;
+            scope.spawn(move || {
+                let mut random = Random(thread);
+                for _ in 0..30 {
+                    let mut peer = tree.alice();
+                    let top = ["/m", "/n"][random.below(2) as usize];
+                    let other = ["/m", "/n"][random.below(2) as usize];
+                    let name = random.below(6);
+                    put(
+                        &mut peer,
+                        &format!("{top}/{name}"),
+                        random.below(200_000) as usize,
+                    );
+                    assert!(used(&mut peer, top) <= 409_600);
+                    peer.send(format!("rename {top}/{name} {other}/{}\n", random.below(6)));
+                    peer.send(format!("open {other}/{} rwc 420\n", random.below(6)));
+                    let length = random.below(100_000) as usize;
+                    let mut write =
+                        format!("pwrite 0 {length} {}\n", random.below(100_000)).into_bytes();
+                    write.resize(write.len() + length, b'y');
+                    peer.send(write);
+                    peer.send(format!("ftruncate 0 {}\n", random.below(100_000)));
+                    peer.send(format!(
+                        "unlink {top}/{}\nmkdir {top}/d 448\n",
+                        random.below(6)
+                    ));
+                    peer.send(format!("rename {top}/{} {top}/d/f\n", random.below(6)));
+                    peer.send(format!("rename {top}/d {other}/e\n"));
+                    peer.send(format!("rmall {other}/e\n"));
+                }
+            });
+        }
+    });
+    check(&tree, "the race");
+    assert_eq!(used(&mut tree.alice(), "/"), 819_200);
+}

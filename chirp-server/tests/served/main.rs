@@ -25,6 +25,7 @@ mod input;
 mod login;
 mod options;
 mod presence;
+mod space;
 mod start;
 mod streams;
 mod time;

@@ -217,6 +217,17 @@ impl Peer {
         }
     }
 
+    /// Reads a line, without its LF; none at the end of the connection.
+    #[track_caller]
+    pub(crate) fn try_line(&mut self) -> Option<String> {
+        while memchr::memchr(b'\n', &self.unread).is_none() {
+            if !self.fill() {
+                return None;
+            }
+        }
+        Some(self.line())
+    }
+
     /// Reads this many bytes.
     #[track_caller]
     pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {

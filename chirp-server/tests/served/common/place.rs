@@ -88,7 +88,8 @@ impl Place {
         }
     }
 
-    /// Returns all names below the tree that clients do not see, except lists.
+    /// Returns all names below the tree that clients do not see, except lists and the files of
+    /// allocations.
     pub(crate) fn debris(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut pending = vec![self.base("root")];
@@ -96,7 +97,8 @@ impl Place {
             for entry in fs::read_dir(dir).unwrap() {
                 let entry = entry.unwrap();
                 let name = entry.file_name();
-                if name.to_string_lossy().starts_with(".__") && name != ".__acl" {
+                let lasting = name == ".__acl" || name == ".__alloc";
+                if name.to_string_lossy().starts_with(".__") && !lasting {
                     found.push(entry.path());
                 } else if entry.file_type().unwrap().is_dir() {
                     pending.push(entry.path());
