@@ -27,10 +27,7 @@ use crate::manner::Manner;
 use crate::privileges::{self, Account};
 use crate::tickets::{SWEEP_EVERY, Tickets};
 use crate::transient::Transient;
-use crate::{announce, catalog, daemon, exec, logging, parent};
-
-/// How old the figures in the files of allocations may be.
-const SPACE_SAVED_EVERY: Duration = Duration::from_secs(30);
+use crate::{announce, catalog, daemon, exec, logging, parent, space};
 
 /// Open files below which the log says at the start that they are few.
 const DESCRIPTORS_WISHED: u64 = 4096;
@@ -227,7 +224,7 @@ async fn serve(
     if args.detached {
         daemon::ready()?;
     }
-    let saving = tokio::spawn(save_space(Arc::clone(&server)));
+    let saving = tokio::spawn(space::upkeep(Arc::clone(&server)));
     if let Some(jobs) = &server.jobs {
         jobs.start(Arc::clone(&server), address.port());
     }
@@ -374,16 +371,6 @@ async fn open_export(
         }
     }
     Ok(export)
-}
-
-/// Brings the figures of allocations to the disk now and then, where there are any.
-async fn save_space(server: Arc<Server>) {
-    while server.export.space().has_allocations() {
-        tokio::time::sleep(SPACE_SAVED_EVERY).await;
-        let server = Arc::clone(&server);
-        // A task that cannot be joined was cut off by the server's end.
-        let _ = tokio::task::spawn_blocking(move || server.export.space().save()).await;
-    }
 }
 
 /// Returns the catalogs to tell. `-` is the reference's word for none.

@@ -116,6 +116,8 @@ impl Connection {
         let prepare = move || exec::prepare(&runner, &server.export, &who, &asked);
         let subject = self.session.subject().as_str();
         let started = exec.executions.start(subject, request, prepare).await?;
+        // Whatever it writes is nothing that this server charges to anybody.
+        self.server.export.space().changed_outside();
         Ok((started.execution.id(), started.attach))
     }
 

@@ -43,6 +43,7 @@ impl Space {
             parent: Some(parent),
             on_disk: Some((size, 0)),
         };
+        book.changes += 1;
         book.allocations.insert(key, allocation);
         Ok(())
     }

@@ -29,6 +29,10 @@ pub(super) struct Book {
     pub(super) files: HashMap<Id, OpenFile>,
     /// Directories that a removal moved out of their allocation to empty them, and that allocation.
     pub(super) shelved: HashMap<Id, Id>,
+    /// Uploads under way.
+    pub(super) uploads: usize,
+    /// Counts what changes the figures or the tree that they are about.
+    pub(super) changes: u64,
 }
 
 /// One allocation.
@@ -118,11 +122,13 @@ impl Book {
             return Err(Errno::NOSPC);
         }
         allocation.used = used;
+        self.changes += 1;
         Ok(())
     }
 
     /// Takes space from an allocation that something takes already, whether it has it or not.
     pub(super) fn debit(&mut self, id: Id, amount: u64) {
+        self.changes += u64::from(amount > 0);
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.used = allocation.used.saturating_add(amount);
         }
@@ -130,6 +136,7 @@ impl Book {
 
     /// Gives space back.
     pub(super) fn refund(&mut self, id: Id, amount: u64) {
+        self.changes += u64::from(amount > 0);
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.used = allocation.used.saturating_sub(amount);
         }
@@ -175,6 +182,7 @@ impl Book {
         let Some(gone) = self.allocations.remove(&dir) else {
             return;
         };
+        self.changes += 1;
         let parent = gone.parent.unwrap_or(self.top);
         self.refund(parent, gone.size);
         // What is still open in it takes space that is now the parent's.

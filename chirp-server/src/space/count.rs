@@ -24,14 +24,19 @@ pub(super) struct Counted {
     pub(super) directories: u64,
     /// Files of several names that were met; each counts once, where it was met first.
     linked: HashSet<Id>,
+    /// Files that are looked for, as they are open.
+    pub(super) open: HashSet<Id>,
+    /// Those of them that were met, the allocation of each, and what it costs.
+    pub(super) open_found: HashMap<Id, (Id, u64)>,
 }
 
-/// Counts a whole tree whose root is an allocation of `size` bytes.
+/// Counts a whole tree whose root is an allocation of `size` bytes, and looks for the files in
+/// `open`.
 ///
 /// # Errors
 ///
 /// The system's; `STALE` if directories were moved meanwhile.
-pub(super) fn count(root: &Dir, size: u64) -> Result<Counted, Errno> {
+pub(super) fn count(root: &Dir, size: u64, open: HashSet<Id>) -> Result<Counted, Errno> {
     let top = id(&rustix::fs::fstat(root)?);
     let on_disk = disk::read(root.readable()?).unwrap_or(None);
     let allocation = Allocation {
@@ -47,6 +52,8 @@ pub(super) fn count(root: &Dir, size: u64) -> Result<Counted, Errno> {
         files: 0,
         directories: 0,
         linked: HashSet::new(),
+        open,
+        open_found: HashMap::new(),
     };
     walk(root, top, &mut counted)?;
     Ok(counted)
@@ -98,6 +105,9 @@ impl Visitor for Counted {
     fn file(&mut self, home: Id, stat: &Stat) -> Result<(), Errno> {
         if stat.st_nlink > 1 && !self.linked.insert(id(stat)) {
             return Ok(());
+        }
+        if self.open.contains(&id(stat)) {
+            self.open_found.insert(id(stat), (home, cost_of(stat)));
         }
         self.files += 1;
         self.add(home, cost_of(stat));

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// The name of the file.
-const NAME: &[u8] = b".__alloc";
+pub(super) const NAME: &[u8] = b".__alloc";
 
 /// What is written first, and renamed when it is whole. One name, so that a killed server leaves
 /// one file at most, which the next overwrites.

@@ -6,7 +6,7 @@
 //!
 //! With `-Q` the figures of all allocations are in memory ([`book`]). They are counted at the start
 //! by going through the tree, so that neither a kill nor what programs did to the tree meanwhile
-//! matters. From then on each change of a name and its change of the figures are one step, under one
+//! matters; where programs run for clients, they are counted again at most half a minute later. From then on each change of a name and its change of the figures are one step, under one
 //! lock; and what a write may need is charged before it and corrected by the file's true size after
 //! it ([`growth`]), so that no number of clients together gets more than there is.
 //!
@@ -26,6 +26,8 @@
 //! | [`reservation`] | uploads |
 //! | [`names`] | removing and moving |
 //! | [`allocate`] | `mkalloc` and `lsalloc` |
+//! | [`recount`] | counting the tree while it is served |
+//! | [`upkeep`] | when that is done, and when the figures are saved |
 
 mod allocate;
 mod book;
@@ -33,10 +35,14 @@ mod count;
 mod disk;
 mod growth;
 mod names;
+mod recount;
 mod reservation;
+mod upkeep;
 mod walk;
 
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -48,6 +54,7 @@ use book::{Allocation, Book, Id};
 
 pub use growth::{Held, Promise};
 pub use reservation::Reservation;
+pub use upkeep::upkeep;
 
 /// How often directories that move while the tree is counted make it count again.
 const COUNTS_MAX: usize = 8;
@@ -64,6 +71,8 @@ struct Limits {
     book: Option<Mutex<Book>>,
     /// Nothing in the tree is written, not even by the server.
     read_only: bool,
+    /// Others than this server may have changed the tree since it was counted.
+    changed_outside: AtomicBool,
 }
 
 /// An allocation as `lsalloc` shows it.
@@ -98,6 +107,7 @@ impl Space {
             keep_free,
             book: book.map(Mutex::new),
             read_only,
+            changed_outside: AtomicBool::new(false),
         })));
         space.save();
         Ok(space)
@@ -181,7 +191,7 @@ fn counted(root: &Dir, size: u64) -> Result<Book, Errno> {
     let begun = Instant::now();
     let mut counts = 0;
     let counted = loop {
-        match count::count(root, size) {
+        match count::count(root, size, HashSet::new()) {
             Err(Errno::STALE) if counts < COUNTS_MAX => counts += 1,
             other => break other?,
         }
@@ -196,8 +206,10 @@ fn counted(root: &Dir, size: u64) -> Result<Book, Errno> {
     Ok(Book {
         top: counted.top,
         allocations: counted.allocations,
-        files: Default::default(),
-        shelved: Default::default(),
+        files: HashMap::new(),
+        shelved: HashMap::new(),
+        uploads: 0,
+        changes: 0,
     })
 }
 

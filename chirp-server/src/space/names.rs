@@ -27,9 +27,16 @@ impl Space {
     ///
     /// The system's: `ISDIR`, `NOENT`.
     pub(crate) fn unlink_entry(&self, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-        let Some((_, book)) = self.limited().filter(|_| !is_reserved(name)) else {
+        let Some((_, book)) = self.limited() else {
             return rustix::fs::unlinkat(dir, name, AtFlags::empty());
         };
+        if is_reserved(name) {
+            rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
+            if name == disk::NAME {
+                lock(book).lost_its_file(dir)?;
+            }
+            return Ok(());
+        }
         // Freeing the blocks of a large file takes long: the last handle to it is closed after the
         // lock is free.
         let _file = handle(dir, name);
@@ -148,6 +155,7 @@ impl Space {
             book.refund(target, moved.amount.saturating_sub(freed));
             return Err(errno);
         }
+        book.changes += 1;
         book.refund(target, freed.saturating_sub(moved.amount));
         if let Some(replaced) = replaced {
             // A directory that was replaced was empty, so it was no allocation's.
@@ -163,6 +171,15 @@ impl Space {
 }
 
 impl Book {
+    /// Notes that the file of an allocation is gone. If the directory stays it gets another.
+    fn lost_its_file(&mut self, dir: &Dir) -> Result<(), Errno> {
+        let id = super::identity(dir)?;
+        if let Some(allocation) = self.allocations.get_mut(&id) {
+            allocation.on_disk = Some((u64::MAX, u64::MAX));
+        }
+        Ok(())
+    }
+
     /// Counts what an object takes that will go to another allocation.
     fn moved(&self, from: &Located, stat: &Stat, home: Id) -> Result<Moved, Errno> {
         match FileType::from_raw_mode(stat.st_mode) {

@@ -34,13 +34,14 @@ impl Reservation {
     pub fn new(space: &Space, dir: &Dir, name: &[u8]) -> Result<Self, Errno> {
         let mut charge = None;
         if let Some((_, book)) = space.limited().filter(|_| !is_reserved(name)) {
-            let book = lock(book);
+            let mut book = lock(book);
             let old = dir.stat(name).ok();
             charge = Some(Charge {
                 home: book.home(dir)?.id,
                 credit: old.map_or(0, |old| book.freed_by_unlink(&old)),
                 held: 0,
             });
+            book.uploads += 1;
         }
         Ok(Self {
             space: space.clone(),
@@ -115,7 +116,9 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let (Some(charge), Some((_, book))) = (&self.charge, self.space.limited()) {
-            lock(book).refund(charge.home, charge.held);
+            let mut book = lock(book);
+            book.refund(charge.home, charge.held);
+            book.uploads = book.uploads.saturating_sub(1);
         }
     }
 }

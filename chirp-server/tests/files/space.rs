@@ -430,8 +430,7 @@ impl Random {
 
     fn path(&mut self) -> String {
         let depth = 1 + self.below(3);
-        let name =
-            |random: &mut Self| format!("/{}", ["a", "b", "c", "d"][random.below(4) as usize]);
+        let name = |random: &mut Self| format!("/{}", char::from(b'a' + random.below(4) as u8));
         (0..depth).map(|_| name(self)).collect()
     }
 }
@@ -566,4 +565,59 @@ fn many_clients_together_get_no_more_than_there_is() {
     });
     check(&tree, "the race");
     assert_eq!(used(&mut tree.alice(), "/"), 819_200);
+}
+
+#[test]
+fn what_programs_did_is_counted_while_the_tree_is_served() {
+    let tree = limited(MIB);
+    let mut alice = tree.alice();
+    alice.expect(
+        "mkalloc /m 100000 448\nmkalloc /n 50000 448\nmkdir /m/d 448\n",
+        "0\n0\n0\n",
+    );
+    put(&mut alice, "/m/d/open", 5000);
+    put(&mut alice, "/m/gone", 5000);
+    alice.send("open /m/d/open rw 0\n");
+    alice.send("open /m/gone rw 0\n");
+    fs::write(tree.host("m/d/new"), [0; 20_000]).unwrap();
+    fs::rename(tree.host("m/d"), tree.host("n/d")).unwrap();
+    fs::remove_file(tree.host("m/gone")).unwrap();
+    let space = tree.export.space();
+    // Nobody said that anything happened.
+    space.recount().unwrap();
+    assert_eq!((used(&mut alice, "/m"), used(&mut alice, "/n")), (16384, 0));
+    // What is under way hides the truth: nothing is taken away, but more is seen.
+    let upload = begin(&mut alice, "putfile /m/f 420 1\n");
+    space.changed_outside();
+    space.recount().unwrap();
+    assert_eq!(
+        (used(&mut alice, "/m"), used(&mut alice, "/n")),
+        (20480, 28672)
+    );
+    drop(upload);
+    // The next time, as it was disturbed.
+    space.recount().unwrap();
+    assert_eq!(
+        (used(&mut alice, "/m"), used(&mut alice, "/n")),
+        (8192, 28672)
+    );
+    alice.expect("pwrite 0 1 30000\nx", "-6\n");
+    alice.expect("pwrite 0 1 10000\nx", "1\n");
+    assert_eq!(used(&mut alice, "/n"), 32768);
+    alice.expect("close 0\nclose 1\n", "0\n0\n");
+    assert_eq!((used(&mut alice, "/m"), used(&mut alice, "/n")), (0, 32768));
+    // Whole allocations come and go.
+    fs::remove_dir_all(tree.host("m")).unwrap();
+    fs::rename(tree.host("n"), tree.host("o")).unwrap();
+    space.changed_outside();
+    space.recount().unwrap();
+    alice.expect(
+        "lsalloc /o/d\nlsalloc /\n",
+        "0\n/o 50000 32768\n0\n/ 1048576 50000\n",
+    );
+    space.save();
+    assert_eq!(
+        fs::read(tree.host("o/.__alloc")).unwrap(),
+        b"50000\n32768\n"
+    );
 }
