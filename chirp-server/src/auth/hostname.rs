@@ -29,11 +29,11 @@ pub(super) async fn lookup(peer: IpAddr) -> Proof {
     let name = match tokio::time::timeout(LOOKUP_MAX, answer).await {
         Ok(Ok(Ok(name))) => name,
         Ok(Ok(Err(error))) => {
-            tracing::debug!(target: "auth", %peer, %error, "no name for the peer's address");
+            tracing::debug!(target: "dns", %peer, %error, "no name for the peer's address");
             return Proof::Failed;
         }
         Ok(Err(_)) | Err(_) => {
-            tracing::debug!(target: "auth", %peer, "looking up the peer's name took too long");
+            tracing::debug!(target: "dns", %peer, "looking up the peer's name took too long");
             return Proof::Failed;
         }
     };

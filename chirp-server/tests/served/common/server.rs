@@ -127,6 +127,11 @@ impl<'a> Server<'a> {
 
     /// Returns a figure in KiB of the server's `/proc/PID/status`.
     pub(crate) fn memory_kib(&self, figure: &str) -> u64 {
+        self.figure(figure)
+    }
+
+    /// Returns a number of the server's `/proc/PID/status`.
+    pub(crate) fn figure(&self, figure: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status
             .lines()
