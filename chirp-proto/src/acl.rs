@@ -219,6 +219,21 @@ impl Acl {
         Self { entries }
     }
 
+    /// Returns the numbers of a file's lines, from 1, that say nothing: they are neither of a list nor
+    /// empty, and `SUBJECT n` is of a list.
+    pub fn misfits(text: &[u8]) -> impl Iterator<Item = usize> {
+        let says_nothing = |line: &[u8]| {
+            let without_right = line
+                .strip_suffix(b" n")
+                .is_some_and(|subject| !subject.is_empty());
+            parse_line(line).is_none() && !line.is_empty() && !without_right
+        };
+        text.split(|&byte| byte == b'\n')
+            .zip(1..)
+            .filter(move |(line, _)| says_nothing(line))
+            .map(|(_, number)| number)
+    }
+
     /// Returns the lines.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
@@ -265,6 +280,9 @@ impl Acl {
     /// Replaces the rights of exactly this subject in place, drops its line if the new rights are
     /// empty, or appends a line where none matched (part 6.8).
     pub fn set(&mut self, subject: &[u8], rights: Rights) {
+        // Lines without a right, as text in parentheses alone makes them, do not outlive a change.
+        self.entries
+            .retain(|entry| !entry.rights.is_empty() || entry.subject == subject);
         let mut found = false;
         for entry in &mut self.entries {
             if entry.subject == subject {
@@ -424,6 +442,15 @@ mod tests {
         acl.set(b"unix:b", Rights::NONE);
         acl.set(b"unix:c", Rights::NONE);
         assert_eq!(acl.to_text(), b"unix:a wp\nunix:c n\n");
+        let mut acl = Acl::parse(b"unix:a rl\nunix:z (\n");
+        acl.set(b"unix:b", Rights::READ);
+        assert_eq!(acl.to_text(), b"unix:a rl\nunix:b r\n");
+    }
+
+    #[test]
+    fn lines_that_say_nothing_are_counted() {
+        let text = b"unix:alice rl\ngarbage\n\nunix:b n\n rl\nunix:c zz\n\0\n";
+        assert_eq!(Acl::misfits(text).collect::<Vec<_>>(), [2, 5, 6, 7]);
     }
 
     proptest! {

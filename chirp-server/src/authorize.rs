@@ -293,8 +293,11 @@ impl<'a> Door<'a> {
         mode: u32,
     ) -> Result<(Granted, Open), Failure> {
         let located = self.locate(path, Follow::Yes, Rights::NONE)?;
-        let rights = self.governing_rights(&located)?;
         let changes = flags.write || flags.create || flags.truncate || flags.append;
+        if changes || flags.exclusive {
+            refuse_directory(&located)?;
+        }
+        let rights = self.governing_rights(&located)?;
         let mut how = Open {
             read: flags.read,
             write: flags.write,
@@ -309,9 +312,6 @@ impl<'a> Door<'a> {
         if located.directory().is_ok() {
             demand(rights, Rights::LIST)?;
             refuse_reserved(&located)?;
-            if changes || flags.exclusive {
-                return Err(Code::IsDirectory.into());
-            }
             return Ok((Granted(located), how));
         }
         // A descriptor that can read needs R whatever else it can do (W36).
@@ -348,6 +348,7 @@ impl<'a> Door<'a> {
     /// As part 3.4 has them.
     pub fn put(&self, path: &VirtualPath) -> Result<(Granted, Replace), Failure> {
         let located = self.locate(path, Follow::Yes, Rights::PUT)?;
+        refuse_directory(&located)?;
         let rights = self.governing_rights(&located)?;
         let to_replace = if located.is_acl_file() {
             Rights::ADMIN
@@ -432,7 +433,7 @@ impl<'a> Door<'a> {
         Ok(Granted(located))
     }
 
-    /// An existing object to rename away.
+    /// An object to rename away, or the absence of one.
     ///
     /// # Errors
     ///
@@ -457,7 +458,6 @@ impl<'a> Door<'a> {
             again
         };
         refuse_reserved(&located)?;
-        located.stat()?;
         Ok(Granted(located))
     }
 
@@ -570,6 +570,16 @@ fn refuse_reserved(located: &Located) -> Result<(), Failure> {
     } else {
         Ok(())
     }
+}
+
+/// Content cannot be put in a directory's place, whoever asks: the reference says so before it looks at
+/// rights.
+fn refuse_directory(located: &Located) -> Result<(), Failure> {
+    if located.directory().is_err() {
+        return Ok(());
+    }
+    refuse_reserved(located)?;
+    Err(Code::IsDirectory.into())
 }
 
 /// A name with an LF would break the listings it stands in (W12).

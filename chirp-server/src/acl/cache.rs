@@ -58,6 +58,17 @@ impl<T> Cache<T> {
         (*stamp == Stamp::of(stat)).then(|| Arc::clone(content))
     }
 
+    /// Keeps something about a file with this status, however young it is. Returns whether nothing was
+    /// kept about this state of it.
+    pub(crate) fn remark(&self, stat: &Stat, content: &Arc<T>) -> bool {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= ENTRIES_MAX {
+            entries.clear();
+        }
+        let before = entries.insert(key(stat), (Stamp::of(stat), Arc::clone(content)));
+        before.is_none_or(|(stamp, _)| stamp != Stamp::of(stat))
+    }
+
     /// Keeps what was read from a file with this status.
     pub(crate) fn keep(&self, stat: &Stat, content: &Arc<T>) {
         let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec;

@@ -26,7 +26,12 @@ pub(super) fn open_host_file(path: &Path) -> Result<File, Errno> {
 
 /// Reads a list.
 pub(super) fn read(file: File) -> Result<Acl, Errno> {
-    small::read(file, SIZE_MAX).map(|text| Acl::parse(&text))
+    read_text(file).map(|text| Acl::parse(&text))
+}
+
+/// Reads the text of a list.
+pub(super) fn read_text(file: File) -> Result<Vec<u8>, Errno> {
+    small::read(file, SIZE_MAX)
 }
 
 /// Writes a list under a name that is not taken. One too large to be read again is refused.

@@ -8,9 +8,11 @@ mod file;
 pub mod groups;
 
 use std::hash::{BuildHasher, RandomState};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use chirp_proto::acl::{Acl, Rights};
@@ -27,6 +29,8 @@ const LOCKS: usize = 64;
 #[derive(Debug)]
 pub struct Acls {
     cache: Cache<Acl>,
+    /// The lists that the log has had a word about.
+    complaints: Cache<()>,
     default_file: Option<PathBuf>,
     inherit: bool,
     root: Dir,
@@ -48,6 +52,7 @@ impl Acls {
     ) -> Self {
         Self {
             cache: Cache::default(),
+            complaints: Cache::default(),
             default_file,
             inherit,
             root,
@@ -143,12 +148,46 @@ impl Acls {
         if let Some(acl) = self.cache.find(&stat) {
             return Ok(acl);
         }
-        let file = file::open_in(dir)?;
-        // The cache keeps what this descriptor says, which may be newer than the status above.
-        let stat = rustix::fs::fstat(&file)?;
-        let acl = Arc::new(file::read(file)?);
+        let read = || {
+            let file = file::open_in(dir)?;
+            // The cache keeps what this descriptor says, which may be newer than the status above.
+            let stat = rustix::fs::fstat(&file)?;
+            Ok((stat, file::read_text(file)?))
+        };
+        let (stat, text) = match read() {
+            Ok(read) => read,
+            Err(errno) => {
+                if matches!(errno, Errno::INVAL | Errno::FBIG) {
+                    self.complain(dir, &stat, || {
+                        format!("it is no regular file of up to 1 MiB ({errno})")
+                    });
+                }
+                return Err(errno);
+            }
+        };
+        if let Some(first) = Acl::misfits(&text).next() {
+            self.complain(dir, &stat, || {
+                let count = Acl::misfits(&text).count();
+                format!("{count} of its lines say nothing, first line {first}; they grant no right")
+            });
+        }
+        let acl = Arc::new(Acl::parse(&text));
         self.cache.keep(&stat, &acl);
         Ok(acl)
+    }
+
+    /// Says in the log what is wrong with a list, once for each state of it.
+    fn complain(&self, dir: &Dir, stat: &Stat, what: impl FnOnce() -> String) {
+        if !self.complaints.remark(stat, &Arc::new(())) {
+            return;
+        }
+        let link = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+        let place = rustix::fs::readlink(link, Vec::new());
+        let place = place.map_or_else(
+            |_| "?".to_owned(),
+            |path| path.to_string_lossy().into_owned(),
+        );
+        tracing::warn!(file = %format!("{place}/.__acl"), "access control list: {}", what());
     }
 
     /// Changes the list of a directory: `change` gets the effective list and returns the new one.

@@ -79,6 +79,8 @@ pub(crate) fn rename(export: &Export, from: &Granted, to: &Granted) -> Result<Ou
     if to.is_root() {
         return Err(Code::Busy.into());
     }
+    // Only after both names' rights were found good: the reference looks at them first.
+    from.stat()?;
     if from.directory().is_ok() {
         export.journal.moving(from.path(), to.path())?;
     }

@@ -72,6 +72,12 @@ impl Peer {
         self.subject = format!("unix:{account}");
     }
 
+    /// Says who the server takes this for, after a login made by hand.
+    #[allow(dead_code, reason = "only tests of such logins need it")]
+    pub(crate) fn act_as(&mut self, subject: &str) {
+        subject.clone_into(&mut self.subject);
+    }
+
     /// Starts a unix login and returns the path that is asked for.
     #[track_caller]
     pub(crate) fn begin_unix(&mut self) -> PathBuf {
