@@ -11,6 +11,7 @@
 //! | `lsalloc` | L; of a missing object, on its directory | followed | [`Door::allocation`] |
 //! | `access` | R, W, X by its mode; X is L on a directory | followed | [`Door::access`] |
 //! | `getdir`, `getlongdir` | L on the directory | followed | [`Door::directory`] |
+//! | `thirdput` | R; L on a directory, and each in it | itself | [`Door::copy`] |
 //! | `search` | L on each directory that is read | followed | `handlers::search` |
 //! | `audit` | A on the directory | followed | [`Door::look`] |
 //! | `setacl`, `resetacl` | A on the directory | followed | [`Door::administer`] |
@@ -137,6 +138,23 @@ impl<'a> Door<'a> {
     pub fn allocation(&self, path: &VirtualPath) -> Result<Granted, Failure> {
         let located = self.locate(path, Follow::Yes, Rights::LIST)?;
         self.require_governing(&located, Rights::LIST)?;
+        refuse_reserved(&located)?;
+        Ok(Granted(located))
+    }
+
+    /// An existing object to copy to another server; a link is copied itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Door::look`].
+    pub fn copy(&self, path: &VirtualPath) -> Result<Granted, Failure> {
+        let located = self.locate(path, Follow::No)?;
+        let needed = match located.object() {
+            Object::Directory(..) => Rights::LIST,
+            Object::Missing(_) | Object::Other(_) => Rights::READ,
+        };
+        self.require_governing(&located, needed)?;
+        located.stat()?;
         refuse_reserved(&located)?;
         Ok(Granted(located))
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use beacon::HostPort;
 use clap::Parser;
 
+use crate::third_party::ThirdParty;
+
 /// Serves one directory over the Chirp protocol, to the subjects that its ACLs name, and with
 /// `--exec` runs programs there.
 #[derive(Debug, Parser)]
@@ -207,6 +209,11 @@ pub struct Args {
     /// Run programs for subjects that hold the x right.
     #[arg(long)]
     pub exec: bool,
+
+    /// Call other servers for clients (whoareyou, thirdput): `allow`, at ports from 1024 on; `deny`; or only the
+    /// servers `HOST[:PORT],...`.
+    #[arg(long, value_name = "allow|deny|LIST", default_value = "allow")]
+    pub third_party: ThirdParty,
 
     /// Announce this server to the host by STOMP. BROKER is `HOST[:PORT]`; without it the broker is
     /// looked for at the default gateway, port 61613.

@@ -7,6 +7,7 @@
 mod aside;
 mod exec;
 mod job;
+mod remote;
 mod stream;
 
 use std::io;
@@ -321,6 +322,14 @@ impl Connection {
                 }
                 // Only a request that was just dispatched needs one; it was asked for there.
                 Outcome::Group(_) => encode::failure(Code::NotAuthorized, &mut self.output),
+                Outcome::Whoareyou { address, limit } => {
+                    outcome = Box::pin(self.whoareyou(address, limit)).await?;
+                    continue;
+                }
+                Outcome::Thirdput { address, copying } => {
+                    outcome = Box::pin(self.thirdput(address, copying)).await?;
+                    continue;
+                }
                 Outcome::Steps(steps) => {
                     if let Some(answer) = Box::pin(self.steps(steps)).await? {
                         outcome = answer;

@@ -13,7 +13,7 @@ use crate::export::Export;
 use crate::handlers::body::Refused;
 use crate::handlers::{
     acl, alloc, audit, body, digest, dir, file, identity, metadata, name, position, search, stream,
-    ticket, xattr,
+    third, ticket, xattr,
 };
 use crate::outcome::Outcome;
 use crate::session::Session;
@@ -60,6 +60,8 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
     let space = export.space();
     match request {
         Request::Whoami { limit } => Ok(identity::whoami(subject, *limit)),
+        Request::Whoareyou { host, limit } => third::whoareyou(host, *limit),
+        Request::Thirdput { path, host, target } => third::thirdput(door, who, path, host, target),
         Request::Debug { flag } => identity::debug(export.is_superuser(who), flag),
 
         Request::Open { path, flags, mode } => {
@@ -282,8 +284,6 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         | Request::JobReap { .. }
         | Request::JobStatus { .. }
         | Request::JobWait { .. } => Err(Code::InvalidRequest.into()),
-
-        Request::Whoareyou { .. } | Request::Thirdput { .. } => Err(Code::NotSupported.into()),
 
         Request::Features
         | Request::Exec { .. }

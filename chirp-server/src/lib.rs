@@ -25,6 +25,7 @@
 //! | [`spool`] | what has to be complete before it can be sent |
 //! | [`heavy`] | long work, on threads of its own |
 //! | [`pattern`] | the shell patterns of `search` |
+//! | [`third_party`] | which servers this one calls for clients |
 //! | [`transient`] | the directory for the server's own state |
 //! | [`privileges`] | who the server works as |
 //! | [`exec`] | programs for clients |
@@ -59,6 +60,7 @@ pub mod server;
 pub mod session;
 pub mod space;
 pub mod spool;
+pub mod third_party;
 pub mod tickets;
 pub mod transfer;
 pub mod transient;

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
+use chirp_client::Address;
 use chirp_proto::{Code, Stat, StatFs, encode};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use crate::export::Export;
+use crate::handlers::third::Copying;
 use crate::heavy::Slice;
 use crate::transfer::Sink;
 use crate::vfs::Listing;
@@ -72,6 +74,20 @@ pub enum Outcome {
         /// What to do with it.
         then: Then,
     },
+    /// A call to another server, to learn who this one is there.
+    Whoareyou {
+        /// The other server.
+        address: Address,
+        /// Bytes of the answer that the client wants.
+        limit: u64,
+    },
+    /// A copy to another server.
+    Thirdput {
+        /// The other server.
+        address: Address,
+        /// What is copied.
+        copying: Box<Copying>,
+    },
     /// Long work in slices, which writes its answer piece by piece or at its end.
     Steps(Box<dyn Steps>),
     /// Whether the request is allowed depends on this group, which is to be fetched; then the request is
@@ -116,6 +132,8 @@ impl Outcome {
             Self::Receive { .. }
             | Self::Body { .. }
             | Self::Group(_)
+            | Self::Whoareyou { .. }
+            | Self::Thirdput { .. }
             | Self::Steps(_)
             | Self::Blocking { .. } => {}
         }

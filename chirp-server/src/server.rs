@@ -25,6 +25,7 @@ use crate::jobs::Jobs;
 use crate::listener::{self, Stop};
 use crate::manner::Manner;
 use crate::privileges::{self, Account};
+use crate::third_party::ThirdParty;
 use crate::tickets::{SWEEP_EVERY, Tickets};
 use crate::transient::Transient;
 use crate::{announce, catalog, daemon, exec, logging, parent, space};
@@ -43,6 +44,8 @@ pub struct Server {
     pub idle: Duration,
     /// How long a transfer may fail to get on.
     pub stalled: Duration,
+    /// Which servers are called for clients.
+    pub third_party: ThirdParty,
     /// Runs what keeps a processor or a disk busy for long.
     pub heavy: Arc<Heavy>,
     /// Counts what connections read, so that one that waits sees whether others have work.
@@ -178,6 +181,7 @@ async fn serve(
         export,
         idle: args.idle,
         stalled: args.stalled,
+        third_party: args.third_party.clone(),
         heavy: Arc::default(),
         turns: AtomicU64::new(0),
         latency: (args.latency > 0).then(|| Duration::from_micros(args.latency)),

@@ -14,5 +14,6 @@ pub(crate) mod name;
 pub(crate) mod position;
 pub(crate) mod search;
 pub(crate) mod stream;
+pub(crate) mod third;
 pub(crate) mod ticket;
 pub(crate) mod xattr;

@@ -31,5 +31,6 @@ mod presence;
 mod space;
 mod start;
 mod streams;
+mod third;
 mod time;
 mod uploads;
