@@ -118,7 +118,7 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         Request::Getstream { path } => stream::getstream(&door.look(path, Yes, Rights::READ)?),
         Request::Putstream { path } => {
             let (target, replace) = door.put(path)?;
-            stream::putstream(export, &target, replace)
+            stream::putstream(space, &target, replace)
         }
 
         Request::Getdir { path } => {

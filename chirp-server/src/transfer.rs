@@ -313,7 +313,8 @@ pub async fn receive(
 }
 
 /// Receives a body that ends with the peer's side of the connection: first what stands in
-/// `buffered`, then from the connection.
+/// `buffered`, then from the connection. The sink has everything that came, however it ends, and soon after
+/// it came.
 ///
 /// # Errors
 ///
@@ -322,38 +323,38 @@ pub async fn receive(
 ///
 /// # Cancel safety
 ///
-/// Not cancel safe.
+/// Not cancel safe: what came last may be lost.
 pub async fn receive_to_end(
     stream: &TcpStream,
     buffered: &mut BytesMut,
     sink: &mut impl Sink,
     progress: &mut Progress,
 ) -> io::Result<()> {
-    let refused = |code: Code| io::Error::other(format!("the stream cannot be kept: {code}"));
     let mut chunk = buffered.split();
-    let mut outcome = Ok(());
     loop {
-        if chunk.len() >= STREAM_CHUNK {
-            hand_over(sink, &mut outcome, &chunk).await;
-            outcome.map_err(refused)?;
-            chunk.clear();
-        }
-        let room = STREAM_CHUNK - chunk.len();
+        let room = STREAM_CHUNK.saturating_sub(chunk.len());
         chunk.reserve(room);
-        match stream.try_read_buf(&mut (&mut chunk).limit(room)) {
-            Ok(0) => break,
-            Ok(count) => {
-                progress.note(count);
-                tokio::task::coop::consume_budget().await;
-            }
+        let read = match room {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            room => stream.try_read_buf(&mut (&mut chunk).limit(room)),
+        };
+        if let Ok(count @ 1..) = read {
+            progress.note(count);
+            tokio::task::coop::consume_budget().await;
+            continue;
+        }
+        let mut outcome = Ok(());
+        hand_over(sink, &mut outcome, &chunk).await;
+        outcome.map_err(|code| io::Error::other(format!("the stream cannot be kept: {code}")))?;
+        chunk.clear();
+        match read {
+            Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 progress.wait(stream.readable()).await?;
             }
             Err(error) => return Err(error),
         }
     }
-    hand_over(sink, &mut outcome, &chunk).await;
-    outcome.map_err(refused)
 }
 
 /// Reads and drops what the peer still sends after this side has said its last, until it closes

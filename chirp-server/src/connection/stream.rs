@@ -27,8 +27,8 @@ impl Connection {
 
     /// Receives a file until the client ends its side, and ends the connection.
     ///
-    /// No answer is due, so the manner of the end is the answer: an orderly one when the file is in
-    /// its place, a reset when it could not be kept.
+    /// No answer is due, so the manner of the end is the answer: an orderly one when everything that came is
+    /// in the file, a reset when something is not.
     pub(super) async fn receive_stream(&mut self, mut sink: Box<dyn Receiver>) -> io::Result<()> {
         self.ended = true;
         self.flush().await?;

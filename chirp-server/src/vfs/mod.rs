@@ -15,7 +15,7 @@
 //! | [`tree`] | removal of whole trees |
 //! | [`stride`] | the gather and scatter of `sread` and `swrite` |
 //! | [`temporary`], [`journal`] | files under construction, and their removal after a crash |
-//! | [`upload`] | `putfile`, `putstream` |
+//! | [`upload`] | `putfile` |
 //! | [`xattr`] | extended attributes |
 //! | [`walk`] | trees gone through entry by entry |
 //! | [`wire`] | status structures as the wire has them |

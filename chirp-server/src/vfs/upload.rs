@@ -1,4 +1,4 @@
-//! `putfile`, `putstream`: content that becomes visible all at once.
+//! `putfile`: content that becomes visible all at once.
 
 use std::fs::File;
 use std::sync::Arc;

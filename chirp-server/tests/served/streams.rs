@@ -92,37 +92,59 @@ fn data_right_behind_the_request_belong_to_the_stream() {
 }
 
 #[test]
-fn a_stream_that_breaks_off_leaves_the_old_content() {
+fn what_came_is_there_at_once_and_however_the_stream_ends() {
     let place = Place::new();
+    place.write("f", "old content that is longer");
     let server = place.serve(&[]);
-    let mut owner = server.owner();
-    assert_eq!(owner.putfile("/f", "old content"), 11);
+    let content = |name: &str| fs::read(place.host(name)).unwrap_or_default();
     let mut peer = server.owner();
-    peer.send("putstream /f\n")
-        .read_exactly("0\n")
-        .send(vec![b'n'; 300_000]);
-    eventually("some of it is written", || {
-        let written = |path| fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
-        place.debris().iter().any(written)
-    });
-    assert_eq!(owner.getfile("/f"), Ok(b"old content".to_vec()));
+    peer.send("putstream /f\n").read_exactly("0\n");
+    assert_eq!(content("f"), b"", "it is cut when the stream begins");
+    let mut sent = Vec::new();
+    for piece in [b"one ".to_vec(), vec![7; 300_000], b"three".to_vec()] {
+        peer.send(&piece);
+        sent.extend(piece);
+        eventually("it can be read", || content("f") == sent);
+    }
+    assert_eq!(fs::metadata(place.host("f")).unwrap().mode() & 0o777, 0o644);
     reset(peer);
-    eventually("nothing is left of it", || place.debris().is_empty());
-    assert_eq!(owner.getfile("/f"), Ok(b"old content".to_vec()));
-}
-
-#[test]
-fn a_stream_that_stalls_is_given_up_by_a_reset() {
-    let place = Place::new();
-    let server = place.serve(&["-s", "1"]);
-    let mut peer = server.owner();
-    peer.send("putstream /f\n").read_exactly("0\n").send("slow");
+    drop(server);
+    let mut stalling = place.serve(&["-s", "1"]);
+    let mut peer = stalling.owner();
+    peer.send("putstream /g\n").read_exactly("0\n").send("slow");
     let mut byte = [0];
     let mut socket = peer.socket();
     let error = socket.read(&mut byte).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    eventually("nothing is left of it", || place.debris().is_empty());
-    assert!(!place.host("f").exists());
+    assert_eq!(content("g"), b"slow");
+    let mut peer = stalling.owner();
+    peer.send("putstream /h\n")
+        .read_exactly("0\n")
+        .send("killed");
+    eventually("it can be read", || content("h") == b"killed");
+    stalling.signal(rustix::process::Signal::KILL);
+    stalling.wait();
+    assert_eq!(content("f"), sent);
+    assert_eq!(content("h"), b"killed");
+    assert_eq!(place.debris(), [] as [std::path::PathBuf; 0]);
+}
+
+#[test]
+fn a_stream_without_space_ends_in_a_reset() {
+    let place = Place::new();
+    let server = place.serve(&["-Q", "1M"]);
+    let mut peer = server.owner();
+    peer.send("putstream /f\n").read_exactly("0\n");
+    while peer.try_send(vec![1; 100_000]) {}
+    let kept = fs::metadata(place.host("f")).unwrap().len();
+    assert!(kept <= 1 << 20, "{kept}");
+    let mut owner = server.owner();
+    owner.expect("whoami 4\nunlink /f\n", "4\nunix0\n");
+    assert_eq!(
+        owner.putfile("/g", vec![1; 500_000]),
+        500_000,
+        "the space is back"
+    );
 }
 
 #[test]
