@@ -148,7 +148,7 @@ impl<'a> Door<'a> {
     ///
     /// As [`Door::look`].
     pub fn copy(&self, path: &VirtualPath) -> Result<Granted, Failure> {
-        let located = self.locate(path, Follow::No)?;
+        let located = self.locate(path, Follow::No, Rights::READ)?;
         let needed = match located.object() {
             Object::Directory(..) => Rights::LIST,
             Object::Missing(_) | Object::Other(_) => Rights::READ,

@@ -18,6 +18,9 @@ use crate::tickets::{TicketPolicy, Tickets};
 use crate::vfs::journal::JournalError;
 use crate::vfs::{Dir, Journal, Root};
 
+/// Groups in one list that are waited for, one after another.
+const GROUPS_MAX: usize = 16;
+
 /// The exported tree, shared by all connections. Files are reached through [`Export::door`] only.
 #[derive(Debug)]
 pub struct Export {
@@ -196,6 +199,31 @@ impl Export {
         who: &Principal,
     ) -> Result<Rights, Undecided> {
         self.rights_by(&*self.acls.effective(dir)?, path, who)
+    }
+
+    /// Returns what [`Export::rights`] does, after waiting for the groups that it takes: for threads that
+    /// may wait.
+    ///
+    /// # Errors
+    ///
+    /// `MFILE`, `NFILE` or `NOMEM`, where more cannot be said; else `PERM`: such a list grants nothing.
+    pub(crate) fn rights_waiting(
+        &self,
+        dir: &Dir,
+        path: &[u8],
+        who: &Principal,
+    ) -> Result<Rights, Errno> {
+        for _ in 0..GROUPS_MAX {
+            match self.rights(dir, path, who) {
+                Ok(rights) => return Ok(rights),
+                Err(Undecided::Group(group)) => self.groups().fetch_waiting(&group),
+                Err(Undecided::System(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM))) => {
+                    return Err(errno);
+                }
+                Err(Undecided::System(_)) => return Err(Errno::PERM),
+            }
+        }
+        Err(Errno::PERM)
     }
 
     /// Returns what a list gives a principal in a directory, whose link-free path below the root this is.

@@ -13,7 +13,7 @@ use rustix::fs::{Access, AtFlags, FileType};
 use rustix::io::Errno;
 
 use crate::authorize::Failure;
-use crate::export::{Export, Undecided};
+use crate::export::Export;
 use crate::heavy::Slice;
 use crate::outcome::{Outcome, Steps, Turn};
 use crate::pattern::Patterns;
@@ -65,9 +65,6 @@ pub(crate) fn search(
         walk: None,
     })))
 }
-
-/// Groups in one list that are waited for, one after another.
-const GROUPS_MAX: usize = 16;
 
 struct Search {
     who: Principal,
@@ -262,18 +259,12 @@ impl Search {
     }
 
     fn require_list(&self, export: &Export, dir: &Dir, place: &[u8]) -> Result<(), Errno> {
-        for _ in 0..GROUPS_MAX {
-            match export.rights(dir, place, &self.who) {
-                Ok(rights) if rights.contains(Rights::LIST) => return Ok(()),
-                // This thread may wait.
-                Err(Undecided::Group(group)) => export.groups().fetch_waiting(&group),
-                Err(Undecided::System(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM))) => {
-                    return Err(errno);
-                }
-                Ok(_) | Err(Undecided::System(_)) => return Err(Errno::PERM),
-            }
+        let rights = export.rights_waiting(dir, place, &self.who)?;
+        if rights.contains(Rights::LIST) {
+            Ok(())
+        } else {
+            Err(Errno::PERM)
         }
-        Err(Errno::PERM)
     }
 
     /// Reports whether the server's account may do to the entry what the search asks for; to a link, if

@@ -159,7 +159,7 @@ impl Copying {
         let item = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 let dir = start.directory()?;
-                let rights = export.rights(dir, &self.place, &self.who)?;
+                let rights = export.rights_waiting(dir, &self.place, &self.who)?;
                 self.walk = Some(Walk::new(dir, rights)?);
                 return Ok((Some(Item::Directory(target)), true));
             }
@@ -194,13 +194,8 @@ impl Copying {
             FileType::Directory => {
                 let child = walk.open()?;
                 let place = [&self.place, walk.path(), b"/", name].concat();
-                let rights = export
-                    .rights(
-                        &child,
-                        place.strip_prefix(b"/").unwrap_or(&place),
-                        &self.who,
-                    )
-                    .map_err(|_| Errno::ACCESS)?;
+                let place = place.strip_prefix(b"/").unwrap_or(&place);
+                let rights = export.rights_waiting(&child, place, &self.who)?;
                 if !rights.contains(Rights::LIST) {
                     return Err(Errno::ACCESS);
                 }
