@@ -70,7 +70,10 @@ async fn run_in(
         Ok(false) => return,
         Err(code) => return fail(shared, id, code.into()).await,
     }
-    let exit = match end_of_program(shared, ground, job, sandbox, cancel).await {
+    let end = end_of_program(shared, ground, job, sandbox, cancel).await;
+    // Whatever it wrote is nothing that this server has charged to anybody.
+    ground.server.export.space().changed_outside();
+    let exit = match end {
         Ok(Some(exit)) => exit,
         Ok(None) => return,
         Err(trouble) => return fail(shared, id, trouble).await,

@@ -31,6 +31,8 @@ pub(super) struct Book {
     pub(super) shelved: HashMap<Id, Id>,
     /// Uploads under way.
     pub(super) uploads: usize,
+    /// A file with other names was removed, replaced or moved: whose it is now is not known.
+    pub(super) doubtful: bool,
     /// Counts what changes the figures or the tree that they are about.
     pub(super) changes: u64,
 }
@@ -166,6 +168,7 @@ impl Book {
     /// Notes that an object has one name less.
     pub(super) fn unlinked(&mut self, stat: &Stat) {
         if stat.st_nlink > 1 {
+            self.doubtful |= cost_of(stat) > 0;
             return;
         }
         if let Some(open) = self.files.get_mut(&id(stat)) {

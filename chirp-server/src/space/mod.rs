@@ -209,6 +209,7 @@ fn counted(root: &Dir, size: u64) -> Result<Book, Errno> {
         files: HashMap::new(),
         shelved: HashMap::new(),
         uploads: 0,
+        doubtful: false,
         changes: 0,
     })
 }

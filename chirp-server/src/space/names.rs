@@ -161,6 +161,7 @@ impl Space {
             // A directory that was replaced was empty, so it was no allocation's.
             book.unlinked(&replaced);
         }
+        book.doubtful |= moving.st_nlink > 1 && source != target && moved.amount > 0;
         book.refund(source, moved.amount);
         book.rehome(&moved, target);
         if FileType::from_raw_mode(moving.st_mode) == FileType::Directory {

@@ -31,10 +31,12 @@ impl Space {
     ///
     /// The system's; the tree is counted the next time then.
     pub fn recount(&self) -> Result<(), Errno> {
-        let Some((limits, _)) = self.limited() else {
+        let Some((limits, book)) = self.limited() else {
             return Ok(());
         };
-        if !limits.changed_outside.swap(false, Ordering::AcqRel) {
+        let changed = limits.changed_outside.swap(false, Ordering::AcqRel);
+        let doubtful = std::mem::take(&mut lock(book).doubtful);
+        if !changed && !doubtful {
             return Ok(());
         }
         for _ in 0..ATTEMPTS_MAX {
