@@ -620,4 +620,12 @@ fn what_programs_did_is_counted_while_the_tree_is_served() {
         fs::read(tree.host("o/.__alloc")).unwrap(),
         b"50000\n32768\n"
     );
+    // Whose a file with another name is turns out when the tree is counted.
+    fs::hard_link(tree.host("o/d/new"), tree.host("elsewhere")).unwrap();
+    alice.expect("unlink /o/d/new\n", "0\n");
+    space.recount().unwrap();
+    assert_eq!(
+        (used(&mut alice, "/o"), used(&mut alice, "/")),
+        (12288, 70480)
+    );
 }
