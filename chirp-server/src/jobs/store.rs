@@ -383,3 +383,147 @@ fn rewrite(path: &Path, next: u64, table: &Table) -> io::Result<(File, u64)> {
     }
     Ok((file, length))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::jobs::lock;
+
+    const BODY: &[u8] = b"{\"executable\":\"/bin/a\",\"arguments\":[\"\xff\\u0001\",\"\\n\"],\
+        \"environment\":{\"A\":\"1\"},\"tag\":\"t\",\"files\":[\
+        {\"type\":\"OUTPUT\",\"serv_path\":\"/o\",\"task_path\":\"o\"}]}";
+
+    fn job(id: u64) -> Job {
+        let owner = Owner {
+            login: "unix:alice".to_owned(),
+            subject: "unix:alice".to_owned(),
+        };
+        Job::new(id, owner, Description::parse(BODY).unwrap(), 10)
+    }
+
+    /// Writes some of every kind of line, and returns all statuses after each.
+    fn history(directory: &Path) -> Vec<(u64, Vec<u8>)> {
+        let (mut store, table) = Store::open(directory).unwrap();
+        let table = Mutex::new(table);
+        let mut history = vec![(store.length, statuses(&lock(&table)))];
+        let mut note = |store: &Store| history.push((store.length, statuses(&lock(&table))));
+        for id in 1..=4 {
+            assert_eq!(store.next_id(), id);
+            store.add(&table, job(id)).unwrap();
+            note(&store);
+        }
+        let sandbox = ".__job.1.00".to_owned();
+        for change in [
+            Change::Commit {
+                ids: vec![1, 2, 3],
+                at: 11,
+            },
+            Change::Start {
+                id: 1,
+                at: 12,
+                sandbox,
+            },
+            Change::Kill {
+                ids: vec![2],
+                at: 13,
+            },
+            Change::Fail {
+                id: 3,
+                at: 14,
+                error: "why \"\n".to_owned(),
+            },
+            Change::Reap {
+                ids: vec![2, 3],
+                at: 15,
+            },
+            Change::Forget { ids: vec![2] },
+        ] {
+            store.change(&table, &change).unwrap();
+            note(&store);
+        }
+        store.note(&table, |table| {
+            table.update(1, |job| {
+                let mut files = (*job.files).clone();
+                files.iter_mut().for_each(|file| file.size = Some(7));
+                job.finish(16, Exit::Signaled(9), files);
+            });
+            table.get(1).map(record)
+        });
+        note(&store);
+        history
+    }
+
+    fn statuses(table: &Table) -> Vec<u8> {
+        let mut all = Vec::new();
+        for job in table.all() {
+            json::status(job, &mut all);
+        }
+        all
+    }
+
+    #[test]
+    fn what_was_answered_is_there_after_a_cut_at_any_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let history = history(directory.path());
+        let path = directory.path().join(NAME);
+        let whole = fs::read(&path).unwrap();
+        let header = usize::try_from(history[0].0).unwrap();
+        for length in header..=whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let loaded = load(&path).unwrap();
+            let mut past = history.iter().rev();
+            let expected = past.find(|(end, _)| *end <= length as u64).unwrap();
+            assert_eq!(
+                statuses(&loaded.table),
+                expected.1,
+                "cut after {length} bytes"
+            );
+            assert_eq!(loaded.damaged, 0);
+            // The next start writes the file anew, and goes on; not at each length, for it takes its time.
+            if length % 101 != 0 {
+                continue;
+            }
+            let (mut store, table) = Store::open(directory.path()).unwrap();
+            let next = store.next_id();
+            assert!(table.all().all(|job| job.id < next));
+            store.add(&Mutex::new(table), job(next)).unwrap();
+            let (_, table) = Store::open(directory.path()).unwrap();
+            assert!(statuses(&table).starts_with(&expected.1));
+            assert!(table.get(next).is_some());
+        }
+    }
+
+    #[test]
+    fn ids_are_not_given_twice_even_if_the_last_job_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, table) = Store::open(directory.path()).unwrap();
+        let table = Mutex::new(table);
+        store.add(&table, job(1)).unwrap();
+        store
+            .change(&table, &Change::Forget { ids: vec![1] })
+            .unwrap();
+        for _ in 0..2 {
+            let (store, table) = Store::open(directory.path()).unwrap();
+            assert_eq!((store.next_id(), table.all().count()), (2, 0));
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_costs_no_other_and_is_kept_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        history(directory.path());
+        let path = directory.path().join(NAME);
+        let mut text = fs::read(&path).unwrap();
+        let second = memchr::memchr_iter(b'\n', &text).nth(1).unwrap();
+        text[second + 3] = 0;
+        fs::write(&path, &text).unwrap();
+        let (_, table) = Store::open(directory.path()).unwrap();
+        assert!(table.get(2).is_none() && table.get(1).is_some() && table.get(4).is_some());
+        assert_eq!(fs::read(path.with_extension("damaged")).unwrap(), text);
+        fs::write(&path, "something else\n").unwrap();
+        let error = Store::open(directory.path()).unwrap_err();
+        assert!(format!("{error:#}").contains("move it away"), "{error:#}");
+    }
+}

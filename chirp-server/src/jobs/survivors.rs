@@ -22,9 +22,14 @@ const ENVIRONMENT_MAX: u64 = 8 * 1024 * 1024;
 /// Kills every process that belongs to one of these sandboxes, until there is none.
 pub(super) fn end(sandboxes: &[PathBuf]) {
     let deadline = Instant::now() + PATIENCE;
+    // Known from the first process of each on: the others need not say whose they are.
+    let mut sessions = HashSet::new();
     let mut pause = Duration::from_millis(1);
     loop {
-        let found = find(sandboxes);
+        sessions.extend(sessions_of(sandboxes));
+        let found: Vec<Pid> = processes()
+            .filter(|pid| belongs(*pid, sandboxes, &sessions))
+            .collect();
         if found.is_empty() {
             return;
         }
@@ -33,7 +38,7 @@ pub(super) fn end(sandboxes: &[PathBuf]) {
             return;
         }
         for pid in found {
-            kill(pid, sandboxes);
+            kill(pid, sandboxes, &sessions);
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
@@ -41,26 +46,19 @@ pub(super) fn end(sandboxes: &[PathBuf]) {
 }
 
 /// Kills a process that is still the one that was found.
-fn kill(pid: Pid, sandboxes: &[PathBuf]) {
+fn kill(pid: Pid, sandboxes: &[PathBuf], sessions: &HashSet<i32>) {
     let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
         return;
     };
-    if belongs(pid, sandboxes, &sessions(sandboxes)) {
+    if belongs(pid, sandboxes, sessions) {
         tracing::warn!(target: "job", pid = pid.as_raw_nonzero(), "ending a process that a former server's job has left");
         // One that may not be signalled is somebody else's.
         let _ = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
     }
 }
 
-fn find(sandboxes: &[PathBuf]) -> Vec<Pid> {
-    let sessions = sessions(sandboxes);
-    processes()
-        .filter(|pid| belongs(*pid, sandboxes, &sessions))
-        .collect()
-}
-
 /// Returns the sessions of processes that were started for a sandbox.
-fn sessions(sandboxes: &[PathBuf]) -> HashSet<i32> {
+fn sessions_of(sandboxes: &[PathBuf]) -> HashSet<i32> {
     let own = session(rustix::process::getpid());
     processes()
         .filter(|pid| was_started_for(*pid, sandboxes))

@@ -1,8 +1,9 @@
 //! Removal of whole trees with a bounded number of handles, whatever their depth.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir as Entries};
+use rustix::fs::{AtFlags, Dir as Entries, Mode};
 use rustix::io::Errno;
 
 use super::temporary::Temporary;
@@ -100,6 +101,7 @@ fn empty(
     space: &Space,
 ) -> Result<bool, Errno> {
     let mut any_moved = false;
+    make_passable(dir);
     let mut entries = Entries::new(dir.readable()?)?;
     while let Some(entry) = entries.read() {
         let entry = entry?;
@@ -113,6 +115,9 @@ fn empty(
             Err(errno) => return Err(errno),
         }
         if depth >= DEPTH_MAX {
+            if let Ok(child) = dir.child(name) {
+                make_passable(&child);
+            }
             *shelf += 1;
             let place = format!(".__rm.{shelf}");
             match space.shelve(dir, name, top, place.as_bytes()) {
@@ -136,4 +141,18 @@ fn empty(
         }
     }
     Ok(any_moved)
+}
+
+/// Gives the server's account all rights in a directory that a program of a client may have taken them
+/// from. Where that fails, what is done in the directory fails too, and says why.
+fn make_passable(dir: &Dir) {
+    let Ok(stat) = rustix::fs::fstat(dir) else {
+        return;
+    };
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if !mode.contains(Mode::RWXU) {
+        // The handle is good for names only; through /proc it stands for the directory itself.
+        let itself = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+        let _ = rustix::fs::chmod(itself.as_str(), mode | Mode::RWXU);
+    }
 }

@@ -24,6 +24,7 @@ mod cookie;
 mod crowd;
 mod exec;
 mod input;
+mod jobs;
 mod login;
 mod names;
 mod options;
