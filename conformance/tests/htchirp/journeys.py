@@ -320,7 +320,7 @@ def journey_errors(place):
             (HTChirp.InvalidRequest, chirp.readlink, "/d/f"),
             (HTChirp.InvalidRequest, chirp.truncate, "/d/f", -1),
             (HTChirp.Busy, chirp.rename, "/", "/d/e"),
-            # The rights files are the server's; -i wanted no x.
+            # The rights files are the server's, and nobody has the right to run programs.
             (HTChirp.NotAuthorized, chirp.unlink, "/d/.__acl"),
             (HTChirp.NotAuthorized, chirp.mkdir, "/none/d"),
             (HTChirp.NotAuthorized, chirp.link, "/d", "/e"),
