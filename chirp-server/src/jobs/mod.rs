@@ -2,19 +2,19 @@
 //! with files of the tree bound into it.
 //!
 //! A job is run by the runner of `exec`, with its limits and its confinement, and only for a
-//! subject with the execute right (the reference asks for none, weakness W6): see [`rights`].
+//! subject with the execute right (the reference asks for none, weakness W6): see `rights`.
 //!
 //! | module | content |
 //! |---|---|
-//! | [`text`], [`description`] | the body of `job_create` |
-//! | [`job`], [`json`] | one job, its states, its status object |
-//! | [`table`] | all jobs in memory |
-//! | [`store`] | all jobs on disk |
-//! | [`scheduler`], [`run`] | which job runs when; the life of a running one |
-//! | [`keeper`] | the thread that programs are tied to |
-//! | [`sandbox`], [`bind`], [`pattern`] | the directory of a job; files in and out |
-//! | [`rights`] | what the subject must hold |
-//! | [`survivors`] | programs of a server that was killed |
+//! | `text`, `description` | the body of `job_create` |
+//! | `job`, `json` | one job, its states, its status object |
+//! | `table` | all jobs in memory |
+//! | `store` | all jobs on disk |
+//! | `scheduler`, `run` | which job runs when; the life of a running one |
+//! | `keeper` | the thread that programs are tied to |
+//! | `sandbox`, `bind`, `pattern` | the directory of a job; files in and out |
+//! | `rights` | what the subject must hold |
+//! | `survivors` | programs of a server that was killed |
 
 mod bind;
 mod description;
@@ -207,7 +207,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// As [`Table::find`], or the system's; nothing has changed then.
+    /// As `Table::find`, or the system's; nothing has changed then.
     pub(crate) async fn commit(&self, asker: Asker, body: Vec<u8>) -> Result<u64, Code> {
         self.exclusively(move |shared, store| {
             let (ids, _) = shared.selected(&asker, &body, |job| job.state == State::Created)?;
@@ -286,7 +286,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// As [`Table::waited_for`].
+    /// As `Table::waited_for`.
     ///
     /// # Cancel safety
     ///
