@@ -30,3 +30,4 @@ mod faults;
 mod kill;
 mod names;
 mod transfers;
+mod walks;

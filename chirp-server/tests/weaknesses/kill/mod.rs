@@ -6,6 +6,7 @@
 
 mod client;
 mod model;
+mod space;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -38,6 +39,14 @@ fn a_server_killed_during_random_operations_comes_back_with_all_that_was_acknowl
     run(Features {
         args: &[],
         space: false,
+    });
+}
+
+#[test]
+fn a_server_with_a_quota_that_is_killed_comes_back_with_figures_that_are_right() {
+    run(Features {
+        args: &["-Q", "200M"],
+        space: true,
     });
 }
 
@@ -94,6 +103,9 @@ fn run(features: Features) {
         }
         check_shared(&place, &clients, &begun, &context);
         check_own_files(&place, &context);
+        if features.space {
+            space::check(&place, &server, &context);
+        }
         drop(server);
     }
     assert!(
