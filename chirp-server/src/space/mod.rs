@@ -56,6 +56,9 @@ pub use growth::{Held, Promise};
 pub use reservation::Reservation;
 pub use upkeep::upkeep;
 
+/// The name of an allocation's file.
+pub(crate) const STATE_NAME: &[u8] = disk::NAME;
+
 /// How often directories that move while the tree is counted make it count again.
 const COUNTS_MAX: usize = 8;
 

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::temporary::Temporary;
 use super::{ACL_NAME, Dir, Journal, Located, is_reserved, wire};
-use crate::space::Space;
+use crate::space::{STATE_NAME, Space};
 
 /// Directories held open at once. What lies deeper is moved up into the tree's top and removed from
 /// there.
@@ -16,6 +16,9 @@ const DEPTH_MAX: usize = 48;
 
 /// How often a directory is gone through again because entries appear while it is emptied.
 const PASSES_MAX: usize = 64;
+
+/// Files of the server's in a directory, in the order in which they go when it is removed.
+const OWN_FILES: [&[u8]; 2] = [STATE_NAME, ACL_NAME];
 
 /// Removes an entry of a directory and, if it is a directory, everything below it. Links are
 /// removed, not followed. What is removed is taken from the figures of `space`.
@@ -93,6 +96,9 @@ pub(crate) fn remove_visibly_empty(target: &Located, journal: &Arc<Journal>) -> 
 
 /// Removes the entries of `dir`, which is `depth` levels below `top`. Returns whether anything was
 /// moved up.
+///
+/// What the server keeps in a directory goes last, and the list at the very end: a removal that is cut
+/// off leaves no file that nobody may reach.
 fn empty(
     top: &Dir,
     dir: &Dir,
@@ -106,41 +112,59 @@ fn empty(
     while let Some(entry) = entries.read() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        match space.unlink_entry(dir, name) {
-            Ok(()) | Err(Errno::NOENT) => continue,
-            Err(Errno::ISDIR) => {}
-            Err(errno) => return Err(errno),
-        }
-        if depth >= DEPTH_MAX {
-            if let Ok(child) = dir.child(name) {
-                make_passable(&child);
-            }
-            *shelf += 1;
-            let place = format!(".__rm.{shelf}");
-            match space.shelve(dir, name, top, place.as_bytes()) {
-                // The place may be taken by a removal that was cut off; the next pass empties it.
-                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
-                Err(errno) => return Err(errno),
-            }
-            any_moved = true;
-            continue;
-        }
-        let child = match dir.child(name) {
-            Ok(child) => child,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-            Err(errno) => return Err(errno),
-        };
-        any_moved |= empty(top, &child, depth + 1, shelf, space)?;
-        match space.remove_directory(dir, name) {
-            // Filled again by somebody, or taken away: the next pass sees it.
-            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
-            Err(errno) => return Err(errno),
+        if name != b"." && name != b".." && !OWN_FILES.contains(&name) {
+            any_moved |= empty_of(top, dir, name, depth, shelf, space)?;
         }
     }
+    if depth == 0 && any_moved {
+        // It has got new entries.
+        return Ok(true);
+    }
+    for name in OWN_FILES {
+        any_moved |= empty_of(top, dir, name, depth, shelf, space)?;
+    }
     Ok(any_moved)
+}
+
+/// Removes an entry of `dir` with all that is below it. Returns whether anything was moved up.
+fn empty_of(
+    top: &Dir,
+    dir: &Dir,
+    name: &[u8],
+    depth: usize,
+    shelf: &mut u64,
+    space: &Space,
+) -> Result<bool, Errno> {
+    match space.unlink_entry(dir, name) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::ISDIR) => {}
+        Err(errno) => return Err(errno),
+    }
+    if depth >= DEPTH_MAX {
+        if let Ok(child) = dir.child(name) {
+            make_passable(&child);
+        }
+        *shelf += 1;
+        let place = format!(".__rm.{shelf}");
+        return match space.shelve(dir, name, top, place.as_bytes()) {
+            // The place may be taken by a removal that was cut off; the next pass empties it.
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(true),
+            Err(errno) => Err(errno),
+        };
+    }
+    let child = match dir.child(name) {
+        Ok(child) => child,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        Err(errno) => return Err(errno),
+    };
+    let any_moved = empty(top, &child, depth + 1, shelf, space)?;
+    match space.remove_directory(dir, name) {
+        // Filled again by somebody, or taken away: the next pass sees it.
+        Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {
+            Ok(any_moved)
+        }
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Gives the server's account all rights in a directory that a program of a client may have taken them

