@@ -29,5 +29,8 @@ mod cost;
 mod faults;
 mod kill;
 mod names;
+mod space;
+mod ticket;
+mod tickets;
 mod transfers;
 mod walks;
