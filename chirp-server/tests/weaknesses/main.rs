@@ -27,6 +27,8 @@ mod reference;
 mod access;
 mod cost;
 mod faults;
+mod groups;
+mod jobs;
 mod kill;
 mod names;
 mod space;
