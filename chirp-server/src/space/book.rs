@@ -2,7 +2,7 @@
 //!
 //! Everything here happens under one lock, together with the change of the tree that it is about,
 //! if that is one of names: so a figure and the tree never say different things. Content is written
-//! outside the lock, on a promise that was charged before (see [`super::growth`]).
+//! outside the lock, on a promise that was charged before (see `growth`).
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;

@@ -4,11 +4,11 @@
 //! Off, none of this costs anything: [`Space`] is empty, and every function here does the plain
 //! operation and nothing else.
 //!
-//! With `-Q` the figures of all allocations are in memory ([`book`]). They are counted at the start
+//! With `-Q` the figures of all allocations are in memory (`book`). They are counted at the start
 //! by going through the tree, so that neither a kill nor what programs did to the tree meanwhile
 //! matters; where programs run for clients, they are counted again at most half a minute later. From then on each change of a name and its change of the figures are one step, under one
 //! lock; and what a write may need is charged before it and corrected by the file's true size after
-//! it ([`growth`]), so that no number of clients together gets more than there is.
+//! it (`growth`), so that no number of clients together gets more than there is.
 //!
 //! A file costs its size rounded up to 4096 and costs nothing while its name begins with `.__`;
 //! directories and links are free; an allocation costs its size where it was made. A removed file
@@ -19,15 +19,15 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`book`] | the figures |
-//! | [`count`], [`walk`] | counting a tree |
-//! | [`disk`] | the file `.__alloc` |
-//! | [`growth`] | open files that grow |
-//! | [`reservation`] | uploads |
-//! | [`names`] | removing and moving |
-//! | [`allocate`] | `mkalloc` and `lsalloc` |
-//! | [`recount`] | counting the tree while it is served |
-//! | [`upkeep`] | when that is done, and when the figures are saved |
+//! | `book` | the figures |
+//! | `count`, `walk` | counting a tree |
+//! | `disk` | the file `.__alloc` |
+//! | `growth` | open files that grow |
+//! | `reservation` | uploads |
+//! | `names` | removing and moving |
+//! | `allocate` | `mkalloc` and `lsalloc` |
+//! | `recount` | counting the tree while it is served |
+//! | `upkeep` | when that is done, and when the figures are saved |
 
 mod allocate;
 mod book;
