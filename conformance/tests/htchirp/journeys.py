@@ -42,6 +42,8 @@ def journey_identity(place):
         assert who.startswith("unix:"), who
         # The whole file system of the server is this account's.
         assert stat.S_ISDIR(chirp.stat("/")["mode"])
+        # Who the server is to a server, here to itself.
+        assert chirp.whoareyou(f"{place.host}:{place.port}").startswith(("hostname:", "address:"))
     assert chirp.authentication == "cookie"
     # A client makes one connection to try the cookie and one for each `with`.
     for _ in range(20):
