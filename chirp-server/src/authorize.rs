@@ -273,7 +273,7 @@ impl<'a> Door<'a> {
         Ok(Granted(located))
     }
 
-    /// What a job binds or runs, whether or not it is there yet.
+    /// What a job binds or runs, or `setrep` is about, whether or not it is there yet.
     ///
     /// # Errors
     ///

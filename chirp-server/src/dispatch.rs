@@ -275,10 +275,12 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
         | Request::Constrain { .. }
         | Request::Lookup { .. } => Err(Code::NotSupported.into()),
 
-        // Local storage keeps one copy, as the reference's. Jobs are answered by the connection, where
-        // they are on and where they are not.
-        Request::Setrep { .. }
-        | Request::JobCreate { .. }
+        // Local storage keeps one copy, as the reference's.
+        Request::Setrep { path, count: _ } => door
+            .bind(path, Rights::WRITE)
+            .and(Err(Code::InvalidRequest.into())),
+        // Jobs are answered by the connection, where they are on and where they are not.
+        Request::JobCreate { .. }
         | Request::JobCommit { .. }
         | Request::JobKill { .. }
         | Request::JobReap { .. }

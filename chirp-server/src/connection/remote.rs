@@ -254,7 +254,14 @@ impl There {
         });
         let mut given = futures_util::future::join_all(given).await;
         if own != self.asker {
-            let rights = acl.rights_of(&own).to_string();
+            // What patterns give it is given already.
+            let named = acl
+                .entries()
+                .iter()
+                .filter(|entry| entry.subject == own.as_bytes());
+            let rights = named
+                .fold(Rights::NONE, |sum, entry| sum.union(entry.rights))
+                .to_string();
             given.push(self.main.setacl(target, &own, &rights).await);
         }
         for error in given.into_iter().filter_map(Result::err) {

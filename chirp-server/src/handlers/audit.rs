@@ -16,8 +16,8 @@ use crate::vfs::walk::{Event, Walk};
 use crate::vfs::{ACL_NAME, Dir};
 
 /// Owners that are told apart: their names come from the lists in the tree. With names of at most
-/// [`NAME_MAX`] bytes this bounds an audit's memory to some 10 MiB.
-const OWNERS_MAX: usize = 10_000;
+/// [`NAME_MAX`] bytes this bounds an audit's memory to some 8 MiB.
+const OWNERS_MAX: usize = 4096;
 
 /// Bytes of a list's first line that are looked at.
 const NAME_MAX: usize = 1023;

@@ -20,7 +20,7 @@ use crate::pattern::Patterns;
 use crate::session::Principal;
 use crate::vfs::listing::PIECE;
 use crate::vfs::walk::{Event, Walk};
-use crate::vfs::{Dir, Follow, wire};
+use crate::vfs::{Dir, Follow, Miss, wire};
 
 /// Links to directories that one search enters.
 const LINKS_MAX: usize = 1000;
@@ -139,7 +139,10 @@ impl Search {
         let located = export
             .root
             .locate(root, Follow::Yes)
-            .map_err(|miss| miss.errno())?;
+            .map_err(|miss| match miss {
+                Miss::NoParent(_) => Errno::NOENT,
+                Miss::Failed(errno) => errno,
+            })?;
         self.require_list(export, located.governing(), located.governing_path())?;
         let dir = located.directory()?;
         if located.is_reserved() {

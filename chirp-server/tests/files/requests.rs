@@ -428,3 +428,16 @@ fn requests_of_later_versions_are_refused_and_their_bodies_dropped() {
     );
     alice.expect("debug all\n", "-2\n");
 }
+
+#[test]
+fn setrep_asks_for_rights_before_it_is_refused() {
+    let tree = Tree::new();
+    let mut alice = tree.alice();
+    alice.send(F);
+    alice.expect(
+        "setrep /f 2\nsetrep /none 2\nsetrep @@@ 2\nsetrep /f -1\nsetrep /none/f 2\n",
+        "-8\n-8\n-8\n-8\n-3\n",
+    );
+    tree.bob()
+        .expect("setrep /f 2\nsetrep /none 2\n", "-2\n-2\n");
+}

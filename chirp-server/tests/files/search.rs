@@ -51,7 +51,7 @@ fn the_examples_of_the_specification_come_out() {
             "foo /none|/v/foo|/v/a/b 0",
             &["0:/foo::", "20:1:/v/foo:", "2:1:/none:"],
         ),
-        ("foo /v/foo/x 0", &["20:1:/v/foo/x:"]),
+        ("foo /v/foo/x 0", &["2:1:/v/foo/x:"]),
     ] {
         assert_eq!(search(&mut alice, request), expected, "{request}");
     }
@@ -275,7 +275,7 @@ fn an_audit_sums_up_by_owner() {
 fn an_audit_s_owners_are_bounded() {
     let tree = Tree::new();
     let mut alice = tree.alice();
-    for number in 0..10_001 {
+    for number in 0..4097 {
         let dir = tree.host(&format!("d{number}"));
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join(".__acl"), format!("unix:owner-{number} rwl\n")).unwrap();
@@ -284,6 +284,6 @@ fn an_audit_s_owners_are_bounded() {
     fs::remove_dir_all(tree.host("d77")).unwrap();
     fs::remove_dir_all(tree.host("d78")).unwrap();
     let reply = alice.send("audit /\n");
-    assert!(reply.starts_with(b"10000\n"), "the tree's own and 9999");
-    assert_eq!(reply.iter().filter(|&&byte| byte == b'\n').count(), 10_001);
+    assert!(reply.starts_with(b"4096\n"), "the tree's own and 4095");
+    assert_eq!(reply.iter().filter(|&&byte| byte == b'\n').count(), 4097);
 }

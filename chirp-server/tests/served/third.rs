@@ -58,7 +58,10 @@ fn a_server_learns_who_it_is_elsewhere() {
 #[test]
 fn a_tree_arrives_with_its_rights() {
     let (from, to) = (Place::new(), target());
-    from.directory("t", "unix:nobody rwldax\nunix:bob rl\nhostname:*.edu l\n");
+    from.directory(
+        "t",
+        "unix:nobody rwldax\nunix:bob rl\nhostname:l* l\naddress:127.* l\n",
+    );
     from.directory("t/sub", "unix:nobody rwldax\n");
     from.write("t/f", "hello");
     from.write("t/sub/big", vec![5; 3_000_001]);
@@ -97,7 +100,7 @@ fn a_tree_arrives_with_its_rights() {
         let lines = list(&to, "copy/.__acl");
         for line in [
             "unix:bob rl",
-            "hostname:*.edu l",
+            "hostname:l* l",
             &format!("{own} n"),
             &format!("{asker} rwldpax"),
         ] {
@@ -185,25 +188,25 @@ fn many_files_go_over_several_connections() {
     from.directory("t", "unix:nobody rwlda\n");
     for dir in 0..5 {
         from.directory(&format!("t/{dir}"), "unix:nobody rwlda\n");
-        for file in 0..200 {
+        for file in 0..40 {
             from.write(format!("t/{dir}/{file}"), format!("{dir}-{file}"));
         }
     }
     let (here, there) = (from.serve(&[]), to.serve(&[]));
     let mut peer = here.owner();
-    let bytes: usize = (0..200).map(|file| format!("0-{file}").len()).sum();
+    let bytes: usize = (0..40).map(|file| format!("0-{file}").len()).sum();
     peer.expect(
         format!("thirdput /t 127.0.0.1:{} /t\n", there.port),
         format!("{}\n", 5 * bytes),
     );
-    for (dir, file) in [(0, 0), (2, 77), (4, 199)] {
+    for (dir, file) in [(0, 0), (2, 17), (4, 39)] {
         let content = fs::read_to_string(to.host(format!("t/{dir}/{file}"))).unwrap();
         assert_eq!(content, format!("{dir}-{file}"));
     }
     for dir in 0..5 {
         assert_eq!(
             fs::read_dir(to.host(format!("t/{dir}"))).unwrap().count(),
-            201
+            41
         );
     }
     // A server that takes one client at a time is no hindrance.
