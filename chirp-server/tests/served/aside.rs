@@ -116,13 +116,13 @@ fn long_work_has_a_low_priority_and_nothing_else_has() {
 }
 
 #[test]
-fn a_directory_of_many_entries_is_searched_in_constant_memory() {
+fn a_search_takes_the_same_memory_for_any_number_of_lines() {
     let place = Place::new();
     fs::create_dir(place.host("d")).unwrap();
     place.write("d/.__acl", "address:* rwlda\n");
     place.give(&place.host("d"));
-    let long = "x".repeat(240);
-    for number in 0..10_000 {
+    let long = "x".repeat(100);
+    for number in 0..1000 {
         let name = place.host(format!("d/{number}-{long}"));
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -137,16 +137,17 @@ fn a_directory_of_many_entries_is_searched_in_constant_memory() {
     let mut peer = server.guest(1);
     peer.expect("search nothing /d 0\n", "0\n\n");
     let before = server.memory_kib("VmHWM");
-    let found = peer.answer("search * /d 2\n");
-    assert_eq!(memchr::memchr_iter(b'\n', &found).count(), 10_002);
+    let roots = vec!["/d"; 20].join("|");
+    let found = peer.answer(format!("search * {roots} 2\n"));
+    assert_eq!(memchr::memchr_iter(b'\n', &found).count(), 20 * 1000 + 2);
     let grown = server.memory_kib("VmHWM").saturating_sub(before);
     assert!(grown < 2048, "the server grew by {grown} KiB");
     let audited = String::from_utf8(peer.answer("audit /d\n")).unwrap();
-    assert_eq!(audited, "1\naddress:* 10000 1 0\n");
+    assert_eq!(audited, "1\naddress:* 1000 1 0\n");
     // An abandoned one ends by itself, for its answer cannot be sent.
     let mut leaving = server.guest(1);
     leaving
-        .send("search * /d|/d|/d|/d|/d|/d|/d|/d 2\n")
+        .send(format!("search * {roots} 2\n"))
         .read_exactly("0\n");
     drop(leaving);
     eventually("it is given up", || holders(&server, "d") == 0);
