@@ -137,6 +137,48 @@ fn without_background_there_is_no_process_id_file() {
 }
 
 #[test]
+fn no_program_outlives_the_server() {
+    let place = Place::new();
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+        let pid_file = place.base("pid");
+        let _ = fs::remove_file(place.base("port"));
+        let mut command = Server::command(&place);
+        command
+            .args(["-b", "--exec", "--drain", "1", "-B"])
+            .arg(&pid_file);
+        let output = run(&mut command);
+        assert!(output.status.success(), "{output:?}");
+        let daemon = Daemon::named_in(&pid_file);
+        let mut peer = Peer::try_connect(port(&place), 1).unwrap();
+        peer.login_unix();
+        // One in the program's group, and one that neither is in it nor heeds a polite request.
+        let script =
+            "sleep 1000 & echo $!; setsid sh -c 'trap \"\" TERM HUP; echo $$; sleep 1000'; true";
+        let request = format!(
+            r#"{{"cmd":"sh","args":["-c",{}]}}"#,
+            serde_json::json!(script)
+        );
+        peer.send(format!("exec {}\n{request}", request.len()));
+        let mut programs: Vec<u32> = Vec::new();
+        while programs.len() < 2 {
+            programs.extend(peer.line().parse::<u32>().ok().filter(|&pid| pid > 1));
+        }
+        rustix::process::kill_process(daemon.0, signal).unwrap();
+        eventually("the server ends", || {
+            gone(daemon.0.as_raw_nonzero().get().unsigned_abs())
+        });
+        for program in programs {
+            eventually("the program ends", || gone(program));
+        }
+    }
+}
+
+/// Reports whether a process has ended. It may stay as a zombie of a process that reaps no others.
+fn gone(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+#[test]
 fn with_parent_death_the_server_ends_with_whoever_started_it() {
     let place = Place::new();
     let server = Server::command(&place);
@@ -166,8 +208,7 @@ fn with_parent_death_the_server_ends_with_whoever_started_it() {
     shell.wait().unwrap();
     peer.read_end();
     eventually("the server ends", || {
-        // It may stay as a zombie of a process that reaps no foreign children.
-        fs::read_to_string(daemon.proc("stat")).map_or(true, |stat| stat.contains(") Z "))
+        gone(daemon.0.as_raw_nonzero().get().unsigned_abs())
     });
     let log = fs::read_to_string(place.base("log")).unwrap();
     assert!(log.contains("-E"), "{log}");

@@ -8,6 +8,58 @@ use rustix::process::{Pid, Resource, Signal};
 
 use crate::common::{Peer, Place, Server, eventually, make_challenge};
 
+/// Returns the letters and words of the options in a help text of the reference's.
+fn options_of(help: &str) -> Vec<(Option<char>, String, bool)> {
+    let lines = help.lines().map(str::trim_start);
+    lines
+        .filter(|line| line.starts_with('-'))
+        .map(|line| {
+            let option = line.split_whitespace().next().unwrap();
+            let (letter, long) = match option.split_once(',') {
+                Some((letter, long)) => (letter.chars().nth(1), long),
+                None => (None, option),
+            };
+            let (long, value) = match long.split_once('=') {
+                Some((long, _)) => (long, true),
+                None => (long, false),
+            };
+            (letter, long.trim_start_matches('-').to_owned(), value)
+        })
+        .collect()
+}
+
+#[test]
+fn every_option_of_the_reference_is_one_of_ours() {
+    let output = Command::new("chirp_server")
+        .arg("--help")
+        .output()
+        .expect("cctools' chirp_server");
+    let theirs = options_of(&String::from_utf8(output.stdout).unwrap());
+    assert!(theirs.len() > 35, "{theirs:?}");
+    let ours = <chirp_server::config::Args as clap::CommandFactory>::command();
+    for (letter, long, value) in theirs {
+        let found = ours
+            .get_arguments()
+            .find(|argument| argument.get_long() == Some(long.as_str()));
+        // Help is clap's own.
+        let Some(found) = found else {
+            assert_eq!(long, "help");
+            continue;
+        };
+        assert_eq!(found.get_short(), letter, "--{long}");
+        // The reference's help leaves out that two of them take a value.
+        let takes = found.get_action().takes_values();
+        assert!(takes || !value, "--{long} takes a value");
+    }
+    // In its help they are missing; it takes them all the same.
+    for letter in ['e', 'l'] {
+        assert!(
+            ours.get_arguments()
+                .any(|argument| argument.get_short() == Some(letter))
+        );
+    }
+}
+
 #[test]
 fn the_last_of_an_option_counts_and_long_ones_may_be_short() {
     let place = Place::new();
