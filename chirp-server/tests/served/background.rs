@@ -2,48 +2,59 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal};
 
-use crate::common::{Peer, Place, Server, eventually};
+use crate::common::{PATIENCE, Peer, Place, Server, eventually};
 
-/// A server in the background, ended by its process id when the test is over.
-struct Daemon(Pid);
+/// A server in the background, known by its process id file and ended when the test is over.
+struct Daemon(PathBuf);
 
 impl Daemon {
-    fn named_in(pid_file: &Path) -> Self {
-        let text = fs::read_to_string(pid_file).unwrap();
-        Self(Pid::from_raw(text.parse().unwrap()).unwrap())
+    /// Returns the process id, once the server has started.
+    fn pid(&self) -> Pid {
+        self.find().expect("a process id file")
+    }
+
+    fn find(&self) -> Option<Pid> {
+        let text = fs::read_to_string(&self.0).ok()?;
+        Pid::from_raw(text.trim_end().parse().ok()?)
     }
 
     fn proc(&self, name: &str) -> String {
-        format!("/proc/{}/{name}", self.0.as_raw_nonzero())
+        format!("/proc/{}/{name}", self.pid().as_raw_nonzero())
+    }
+
+    fn has_ended(&self) -> bool {
+        gone(self.pid().as_raw_nonzero().get().unsigned_abs())
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = rustix::process::kill_process(self.0, Signal::KILL);
+        if let Some(pid) = self.find() {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
     }
 }
 
-/// Runs a command to its end, which must come while its output may be inherited by others.
+/// Runs a command to its end, which comes when nobody holds its output any more.
 #[track_caller]
 fn run(command: &mut Command) -> Output {
-    let mut child = command
+    let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut ended = false;
-    eventually("the command ends", || {
-        ended = child.try_wait().unwrap().is_some();
-        ended
-    });
-    child.wait_with_output().unwrap()
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = receiver.recv_timeout(PATIENCE);
+    output
+        .expect("the command ends and lets go of its output")
+        .unwrap()
 }
 
 fn port(place: &Place) -> u16 {
@@ -56,6 +67,7 @@ fn the_command_ends_when_the_server_listens() {
     let place = Place::new();
     let pid_file = place.base("pid");
     fs::write(&pid_file, "99999999 from a server before").unwrap();
+    let daemon = Daemon(pid_file.clone());
     let mut command = Server::command(&place);
     command
         .arg("-b")
@@ -71,8 +83,11 @@ fn the_command_ends_when_the_server_listens() {
         (&b""[..], &b""[..])
     );
     let text = fs::read_to_string(&pid_file).unwrap();
-    let daemon = Daemon::named_in(&pid_file);
-    assert_eq!(text, daemon.0.as_raw_nonzero().to_string(), "without an LF");
+    assert_eq!(
+        text,
+        daemon.pid().as_raw_nonzero().to_string(),
+        "without an LF"
+    );
     let mut peer = Peer::try_connect(port(&place), 1).unwrap();
     peer.login_address();
     for number in 0..3 {
@@ -85,10 +100,10 @@ fn the_command_ends_when_the_server_listens() {
         "chirp-server\n"
     );
     assert_ne!(
-        rustix::process::getsid(Some(daemon.0)).unwrap(),
+        rustix::process::getsid(Some(daemon.pid())).unwrap(),
         rustix::process::getsid(None).unwrap()
     );
-    rustix::process::kill_process(daemon.0, Signal::TERM).unwrap();
+    rustix::process::kill_process(daemon.pid(), Signal::TERM).unwrap();
     peer.read_end();
     eventually("the log tells the end", || {
         fs::read_to_string(place.base("log"))
@@ -142,13 +157,13 @@ fn no_program_outlives_the_server() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let pid_file = place.base("pid");
         let _ = fs::remove_file(place.base("port"));
+        let daemon = Daemon(pid_file.clone());
         let mut command = Server::command(&place);
         command
             .args(["-b", "--exec", "--drain", "1", "-B"])
             .arg(&pid_file);
         let output = run(&mut command);
         assert!(output.status.success(), "{output:?}");
-        let daemon = Daemon::named_in(&pid_file);
         let mut peer = Peer::try_connect(port(&place), 1).unwrap();
         peer.login_unix();
         // One in the program's group, and one that neither is in it nor heeds a polite request.
@@ -163,10 +178,8 @@ fn no_program_outlives_the_server() {
         while programs.len() < 2 {
             programs.extend(peer.line().parse::<u32>().ok().filter(|&pid| pid > 1));
         }
-        rustix::process::kill_process(daemon.0, signal).unwrap();
-        eventually("the server ends", || {
-            gone(daemon.0.as_raw_nonzero().get().unsigned_abs())
-        });
+        rustix::process::kill_process(daemon.pid(), signal).unwrap();
+        eventually("the server ends", || daemon.has_ended());
         for program in programs {
             eventually("the program ends", || gone(program));
         }
@@ -200,16 +213,13 @@ fn with_parent_death_the_server_ends_with_whoever_started_it() {
         .process_group(0);
     let mut shell: Child = shell.spawn().unwrap();
     eventually("the server listens", || place.base("port").exists());
-    let text = fs::read_to_string(&pid_file).unwrap();
-    let daemon = Daemon(Pid::from_raw(text.trim().parse().unwrap()).unwrap());
+    let daemon = Daemon(pid_file);
     let mut peer = Peer::try_connect(port(&place), 1).unwrap();
     peer.login_address();
     shell.kill().unwrap();
     shell.wait().unwrap();
     peer.read_end();
-    eventually("the server ends", || {
-        gone(daemon.0.as_raw_nonzero().get().unsigned_abs())
-    });
+    eventually("the server ends", || daemon.has_ended());
     let log = fs::read_to_string(place.base("log")).unwrap();
     assert!(log.contains("-E"), "{log}");
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde_json::Value;
 
 use crate::common::{PATIENCE, Place, Server, eventually, is_root};
@@ -209,31 +211,45 @@ fn by_tcp_a_record_goes_to_the_next_port() {
 #[test]
 fn a_catalog_that_hangs_holds_up_no_other() {
     let place = Place::new();
-    // Connects, and never reads nor closes; one nobody listens at; and one that works.
-    let (hanging, working) = (
-        TcpListener::bind("127.0.0.1:0").unwrap(),
-        TcpListener::bind("127.0.0.1:0").unwrap(),
-    );
-    let before = |listener: &TcpListener| listener.local_addr().unwrap().port() - 1;
-    let list = format!("127.0.0.1:{},no-such-host.invalid", before(&hanging));
+    // One that never takes a connection, one whose name nobody knows, and one that works.
+    let (hanging, full) = full_listener();
+    let working = TcpListener::bind("127.0.0.1:0").unwrap();
+    let before = working.local_addr().unwrap().port() - 1;
+    let list = format!("127.0.0.1:{},no-such-host.invalid", hanging - 1);
     let mut command = Server::command(&place);
     command
-        .args([
-            "-U",
-            "1",
-            "-u",
-            &list,
-            "-u",
-            &format!("127.0.0.1:{}", before(&working)),
-        ])
+        .args(["-U", "1", "-u", &list, "-u", &format!("127.0.0.1:{before}")])
         .env("CATALOG_UPDATE_PROTOCOL", "tcp");
     let _server = Server::spawn(&place, command);
-    working.set_nonblocking(false).unwrap();
+    let begun = Instant::now();
     for _ in 0..3 {
         let (mut stream, _) = working.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         assert!(stream.read_to_end(&mut Vec::new()).unwrap() > 300);
     }
+    // An update to the one that hangs is given up after 15 s.
+    assert!(begun.elapsed() < Duration::from_secs(12));
+    drop(full);
+}
+
+/// Makes a port where a connection is neither accepted nor refused: the queue of those that wait is full.
+fn full_listener() -> (u16, Vec<OwnedFd>) {
+    let socket = || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap()
+    };
+    let listener = socket();
+    rustix::net::bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = SocketAddrV4::try_from(rustix::net::getsockname(&listener).unwrap()).unwrap();
+    let mut held = vec![listener];
+    for _ in 0..8 {
+        let waiting = socket();
+        // Most stay in progress.
+        let _ = rustix::net::connect(&waiting, &address);
+        held.push(waiting);
+    }
+    (address.port(), held)
 }
 
 /// A process of the reference's, ended by its handle.
