@@ -72,6 +72,15 @@ impl Rights {
         }
     }
 
+    /// Returns these rights as they were asked for: W without the P that it implies when it is read.
+    #[must_use]
+    pub const fn without_implied(mut self) -> Self {
+        if self.own & Self::WRITE.own != 0 {
+            self.own &= !Self::PUT.own;
+        }
+        self
+    }
+
     /// Returns what is left of these rights under a ticket's mask.
     ///
     /// A bare `v` reserves `rwlda` (part 6.5), so it is that of which the mask takes its part; the

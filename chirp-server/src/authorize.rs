@@ -27,6 +27,8 @@
 //! | jobs, their inputs, outputs and programs | R, W and X | followed | [`Door::bind`] |
 //! | `rename`, its source | R and D, part 6.6 | itself | [`Door::take`] |
 //!
+//! The same as data, with every other verb, is [`crate::rules::RULES`].
+//!
 //! Names beginning `.__` are the server's, wherever links lead to them. A directory's `.__acl` may
 //! be looked at, and be put with A.
 

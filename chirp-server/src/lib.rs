@@ -14,6 +14,7 @@
 //! | [`auth`] | login methods |
 //! | [`session`] | what one connection holds: its subject and descriptors |
 //! | [`authorize`] | which rights a request needs; the one door to the files |
+//! | [`rules`] | the rights that each request needs, in one table |
 //! | [`dispatch`] | requests to handlers, the whole list on one screen |
 //! | `handlers` | what requests do, grouped by concern |
 //! | [`export`] | the tree together with what governs it |
@@ -56,6 +57,7 @@ pub mod parent;
 pub mod pattern;
 pub mod privileges;
 mod random;
+pub mod rules;
 pub mod server;
 pub mod session;
 pub mod space;

@@ -1,7 +1,7 @@
 //! The members of groups (`chirp-protocol.md`, part 6.3): `group:NAME` in a list stands for the
 //! subjects in the file `URL/NAME`, one a line.
 //!
-//! A check of rights never waits: it answers that it needs a group ([`Group::Unknown`]), the connection
+//! A check of rights never waits: it answers that it needs a group (`Group::Unknown`), the connection
 //! has it fetched while others go on, and asks again. The reference runs a shell for it (weakness W17);
 //! here names are held against a list of characters, and nothing is run.
 
@@ -84,7 +84,7 @@ pub(crate) enum Group {
     Member,
     /// The subject is not in it, or there is no such group.
     Stranger,
-    /// It has to be fetched first, by [`Groups::fetch`].
+    /// It has to be fetched first, by `Groups::fetch`.
     Unknown,
 }
 

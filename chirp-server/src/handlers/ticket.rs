@@ -50,8 +50,8 @@ pub(crate) fn modify(
 ) -> Result<Outcome, Failure> {
     current(export, who)?;
     let is_superuser = export.is_superuser(who);
-    export.tickets.for_owner(who, is_superuser, ticket)?;
     let rights = Rights::parse(rights);
+    // The directory first, as the reference has it.
     let dir = export.door(who).directory(path, rights)?;
     export
         .tickets
