@@ -263,13 +263,17 @@ fn uploads_are_charged_while_they_come_and_give_it_back_when_cut_off() {
     assert_eq!(put(&mut second, "/m/g", 1), "-6\n");
     drop(put_under_way);
     assert_eq!(used(&mut second, "/m"), 0);
+    assert_eq!(tree.names("m"), [".__acl", ".__alloc"]);
+    // A stream keeps what came before there was no more space.
     let mut stream = begin(&mut first, "putstream /m/f\n");
     stream.take(&[0; 5000]).unwrap();
     assert_eq!(used(&mut second, "/m"), 8192);
     assert_eq!(stream.take(&[0; 5000]), Err(chirp_proto::Code::NoSpace));
     drop(stream);
+    assert_eq!(second.stat("/m/f").size, 5000);
+    assert_eq!(used(&mut second, "/m"), 8192);
+    second.expect("unlink /m/f\n", "0\n");
     assert_eq!(used(&mut second, "/m"), 0);
-    assert_eq!(tree.names("m"), [".__acl", ".__alloc"]);
 }
 
 #[test]
