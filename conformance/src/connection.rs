@@ -63,6 +63,30 @@ impl Connection {
         self.accepted("address", 2)
     }
 
+    /// Logs in by the `hostname` method.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the server refuses or does not answer.
+    pub fn log_in_by_hostname(&mut self) -> Result<()> {
+        self.send(b"hostname\n")?;
+        self.accepted("hostname", 2)
+    }
+
+    /// Tells the server that nothing more will come; what it says can still be read.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the socket does.
+    pub fn finish(&mut self) -> Result<()> {
+        match self.stream.shutdown(std::net::Shutdown::Write) {
+            Err(error) if error.kind() != ErrorKind::NotConnected => {
+                Err(error).context("cannot end the connection")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Logs in by the `unix` method, as the owner of the challenge file: `account`.
     ///
     /// # Errors

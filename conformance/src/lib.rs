@@ -20,6 +20,7 @@
 //! - [`compare`]: what counts as the expected reply
 //! - [`differences`]: where our server may answer otherwise than the reference, and why
 //! - [`render`]: writes `CONFORMANCE.md`
+//! - [`fuzz`]: random scripts on two servers, compared step by step
 //! - [`seeds`]: the vectors as seed corpora of the fuzz targets
 //!
 //! The `conformance` program renders that page; `chirp-bench` is the benchmark of `make bench`.
@@ -42,6 +43,7 @@ pub mod account;
 pub mod compare;
 pub mod connection;
 pub mod differences;
+pub mod fuzz;
 pub mod program;
 pub mod render;
 pub mod script;

@@ -55,6 +55,7 @@ fn open(address: SocketAddr, login: Login, account: &Account) -> Result<Connecti
     match login {
         Login::Unix => connection.log_in_by_unix(account)?,
         Login::Address => connection.log_in_by_address()?,
+        Login::Hostname => connection.log_in_by_hostname()?,
         Login::None => {}
     }
     Ok(connection)

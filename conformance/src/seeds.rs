@@ -30,7 +30,7 @@ pub fn write(vectors: &[Vector], directory: &Path) -> Result<usize> {
         let sent = latin1(&vector.send)?;
         match vector.auth {
             Login::None => seed("auth", name, &sent)?,
-            Login::Unix | Login::Address => {
+            Login::Unix | Login::Address | Login::Hostname => {
                 let mut bytes = vec![PLAIN];
                 for line in &vector.setup {
                     bytes.extend(latin1(line)?);

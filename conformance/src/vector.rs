@@ -63,6 +63,8 @@ pub enum Login {
     Unix,
     /// By the peer's address.
     Address,
+    /// By the name that the peer's address resolves to.
+    Hostname,
     /// Not at all: the bytes under test are the authentication.
     None,
 }

@@ -139,7 +139,7 @@ pub(super) fn parse_verb(verb: &[u8], w: &mut Words<'_>) -> Result<Request, Malf
         },
         b"readlink" => Request::Readlink {
             path: w.path()?,
-            limit: w.positive()?,
+            limit: w.unsigned()?,
         },
         b"localpath" => Request::Localpath { path: w.path()? },
 
@@ -429,13 +429,6 @@ impl<'a> Words<'a> {
 
     pub(super) fn unsigned(&mut self) -> Result<u64, Code> {
         non_negative(self.number()?)
-    }
-
-    fn positive(&mut self) -> Result<u64, Code> {
-        match self.unsigned()? {
-            0 => Err(Code::InvalidRequest),
-            number => Ok(number),
-        }
     }
 
     pub(super) fn descriptor(&mut self) -> Result<Descriptor, Code> {

@@ -107,6 +107,7 @@ pub(crate) fn symlink(target: &Granted, text: &[u8]) -> Result<Outcome, Failure>
 /// The text of a link, as much of it as the client wants.
 pub(crate) fn readlink(link: &Granted, limit: u64) -> Result<Outcome, Failure> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    // As readlink(2) has it for a buffer of no bytes.
     if limit == 0 {
         return Err(Errno::INVAL.into());
     }

@@ -35,7 +35,8 @@ pub enum Follow {
 /// Why nothing can be said about a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// The directory that would hold the object is missing (`NOENT`) or no directory (`NOTDIR`).
+    /// The directory that would hold the object is missing (`NOENT`), no directory (`NOTDIR`), or cannot be reached
+    /// through links that lead in a circle (`LOOP`).
     NoParent(Errno),
     /// The system's error on the way there.
     Failed(Errno),
@@ -53,7 +54,7 @@ impl Miss {
     /// Sorts an error met while a directory on the way was entered.
     const fn on_the_way(errno: Errno) -> Self {
         match errno {
-            Errno::NOENT | Errno::NOTDIR => Self::NoParent(errno),
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Self::NoParent(errno),
             other => Self::Failed(other),
         }
     }
