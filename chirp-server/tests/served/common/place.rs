@@ -94,13 +94,16 @@ impl Place {
         let mut found = Vec::new();
         let mut pending = vec![self.base("root")];
         while let Some(dir) = pending.pop() {
-            for entry in fs::read_dir(dir).unwrap() {
-                let entry = entry.unwrap();
+            // One that goes away meanwhile has nothing to show.
+            let Ok(entries) = fs::read_dir(dir) else {
+                continue;
+            };
+            for entry in entries.flatten() {
                 let name = entry.file_name();
                 let lasting = name == ".__acl" || name == ".__alloc";
                 if name.to_string_lossy().starts_with(".__") && !lasting {
                     found.push(entry.path());
-                } else if entry.file_type().unwrap().is_dir() {
+                } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     pending.push(entry.path());
                 }
             }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::held::{self, Held};
 use super::model::{Entry, Model, content};
 use super::{Begun, Features};
 use crate::common::Peer;
@@ -24,6 +25,8 @@ pub(super) struct Client {
     in_flight: Option<Operation>,
     /// What was answered since the last start, to find a failure's cause.
     history: Vec<(Operation, i64)>,
+    /// What this client has besides files.
+    pub(super) held: Held,
     /// Rights of this client's entry in the shared list: as acknowledged, and as asked for last.
     shared: (String, String),
 }
@@ -43,12 +46,19 @@ enum Operation {
     Setxattr(String, String, String),
     SharedPut(usize, u64),
     SharedSetacl(&'static str),
+    Held(held::Operation),
 }
 
 const RIGHTS: [&str; 5] = ["r", "l", "rl", "rld", "rlx"];
 
 impl Client {
-    pub(super) fn new(number: usize, seed: u64, features: Features, user: &str) -> Self {
+    pub(super) fn new(
+        number: usize,
+        seed: u64,
+        features: Features,
+        user: &str,
+        held: Held,
+    ) -> Self {
         let mut model = Model::default();
         let list = format!("unix:{user} rwldpa\n");
         model
@@ -65,6 +75,7 @@ impl Client {
             versions: 0,
             in_flight: None,
             history: Vec::new(),
+            held,
             shared: (String::new(), String::new()),
         }
     }
@@ -85,7 +96,7 @@ impl Client {
                 rights.clone_into(&mut self.shared.1);
             }
             self.in_flight = Some(operation.clone());
-            let Some(answer) = wire.run(&operation, self.number) else {
+            let Some(answer) = wire.run(&operation, self.number, &self.held) else {
                 return;
             };
             self.in_flight = None;
@@ -97,8 +108,10 @@ impl Client {
                     &mut self.inodes,
                     &mut self.identities,
                 );
-                if let Operation::SharedSetacl(rights) = operation {
-                    rights.clone_into(&mut self.shared.0);
+                match operation {
+                    Operation::SharedSetacl(rights) => rights.clone_into(&mut self.shared.0),
+                    Operation::Held(operation) => self.held.apply(operation, answer),
+                    _ => {}
                 }
             } else {
                 self.refused += 1;
@@ -111,6 +124,10 @@ impl Client {
     #[track_caller]
     pub(super) fn settle(&mut self, found: Model, context: &str) {
         let operation = self.in_flight.take();
+        self.held.under_way = match &operation {
+            Some(Operation::Held(operation)) => Some(*operation),
+            _ => None,
+        };
         let mut after = self.model.clone();
         let (mut inodes, mut identities) = (self.inodes.clone(), self.identities);
         if let Some(operation) = &operation {
@@ -173,7 +190,10 @@ impl Client {
         let file = (!files.is_empty()).then(|| self.random.choose(&files).clone());
         let is_free = !self.model.0.contains_key(&fresh);
         let is_deep = fresh.matches('/').count() > 5;
-        match (self.random.below(16), old, file) {
+        match (self.random.below(19), old, file) {
+            (16..=18, ..) if self.held.is_any() => {
+                Operation::Held(self.held.choose(&mut self.random))
+            }
             (0, ..) if is_free && !is_deep => Operation::Mkdir(fresh),
             (1, ..) if is_free && !is_deep && self.features.space => {
                 Operation::Mkalloc(fresh, 400_000)
@@ -292,7 +312,7 @@ fn apply(
                 }
             }
         }
-        Operation::SharedPut(..) | Operation::SharedSetacl(_) => {}
+        Operation::SharedPut(..) | Operation::SharedSetacl(_) | Operation::Held(_) => {}
     }
 }
 
@@ -341,8 +361,9 @@ struct Wire {
 
 impl Wire {
     /// Does an operation and returns its answer, or nothing when the connection has ended.
-    fn run(&mut self, operation: &Operation, client: usize) -> Option<i64> {
+    fn run(&mut self, operation: &Operation, client: usize, held: &Held) -> Option<i64> {
         match operation {
+            Operation::Held(operation) => self.ask(&held.request(*operation)),
             Operation::Mkdir(path) => self.ask(&format!("mkdir {path} 448\n")),
             Operation::Mkalloc(path, size) => self.ask(&format!("mkalloc {path} {size} 448\n")),
             Operation::Put(path, version) => self.put(path, *version),

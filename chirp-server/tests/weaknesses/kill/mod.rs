@@ -5,19 +5,22 @@
 //! directory that all share, files must be whole versions, and nobody's entry in the list may be lost.
 
 mod client;
+mod held;
 mod model;
 mod space;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::common::Place;
+use crate::common::{Place, eventually};
 use crate::random::Random;
 use client::Client;
+use held::Held;
 use model::{Model, snapshot};
 
 const CLIENTS: usize = 4;
@@ -32,13 +35,16 @@ pub(crate) struct Features {
     pub(crate) args: &'static [&'static str],
     /// Allocations instead of hard links, which there are none of with a quota.
     pub(crate) space: bool,
+    /// Tickets and jobs.
+    pub(crate) held: bool,
 }
 
 #[test]
 fn a_server_killed_during_random_operations_comes_back_with_all_that_was_acknowledged() {
     run(Features {
-        args: &[],
+        args: &["--jobs"],
         space: false,
+        held: true,
     });
 }
 
@@ -47,6 +53,7 @@ fn a_server_with_a_quota_that_is_killed_comes_back_with_figures_that_are_right()
     run(Features {
         args: &["-Q", "200M"],
         space: true,
+        held: false,
     });
 }
 
@@ -64,12 +71,17 @@ fn run(features: Features) {
     let mut random = Random::new(seed);
     let place = Place::new();
     let list = format!("unix:{} rwldpa\n", place.user);
-    place.write(".__acl", &list);
+    place.write(".__acl", format!("unix:{} rwldpax\n", place.user));
     place.directory("shared", &list);
     let mut clients: Vec<Client> = (0..CLIENTS)
         .map(|number| {
             place.directory(&format!("c{number}"), &list);
-            Client::new(number, random.number(), features, &place.user)
+            let held = if features.held {
+                Held::with_keys(&place, number)
+            } else {
+                Held::nothing()
+            };
+            Client::new(number, random.number(), features, &place.user, held)
         })
         .collect();
     let begun = Begun::default();
@@ -103,6 +115,17 @@ fn run(features: Features) {
         }
         check_shared(&place, &clients, &begun, &context);
         check_own_files(&place, &context);
+        if features.held {
+            let mut owner = server.owner();
+            let mut ids = Vec::new();
+            for client in &mut clients {
+                ids.extend(client.held.settle(&place, &mut owner, &context));
+            }
+            let count = ids.len();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), count, "{context}: no id is given twice");
+        }
         if features.space {
             space::check(&place, &server, &context);
         }
@@ -132,14 +155,17 @@ fn check_shared(place: &Place, clients: &[Client], begun: &Begun, context: &str)
     }
 }
 
-/// The server has left no file of its own that it does not need.
+/// The server has left no file of its own that it does not need. Jobs that waited for the start may
+/// be running.
 #[track_caller]
 fn check_own_files(place: &Place, context: &str) {
-    for path in place.debris() {
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let known = name == ".__alloc"
+    let is_needed = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name == ".__alloc"
             || name == ".__uuid"
-            || name.starts_with(".__ticket.") && name.len() == 42;
-        assert!(known, "{context}: {} is left", path.display());
-    }
+            || name.starts_with(".__ticket.") && name.len() == ".__ticket.".len() + 32
+    };
+    eventually(&format!("{context}: nothing is left"), || {
+        place.debris().iter().all(is_needed)
+    });
 }
