@@ -1,6 +1,7 @@
 //! Plays every recorded vector on the reference's server and on ours.
 //!
-//! Each is a case of its own, `reference::NAME` and `ours::NAME`. Cases that share server options
+//! Each is a case of its own, `reference::NAME` and `ours::NAME`, except those that follow one job from
+//! its creation to its end: they are one, `reference::job-lifecycle` and `ours::job-lifecycle`. Cases that share server options
 //! share one server and take turns on it; the others run side by side.
 
 use std::collections::BTreeMap;
@@ -19,9 +20,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Vectors of requests and options that our server does not have yet: names that begin so.
 ///
-/// Delete a line when the server has learned it. `job-lifecycle-` must then run in order, on a server
-/// of its own.
-const NOT_YET: &[&str] = &["job-lifecycle-"];
+/// Delete a line when the server has learned it.
+const NOT_YET: &[&str] = &[];
+
+/// Vectors that are one story: they run once and in order, on a server of their own, as one case.
+const STORY: &str = "job-lifecycle";
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
@@ -106,7 +109,25 @@ fn add_cases(
             )),
         }
     }
-    for vector in vectors {
+    let (story, single): (Vec<_>, Vec<_>) = vectors
+        .iter()
+        .cloned()
+        .partition(|vector| vector.name.starts_with(STORY));
+    for (maker, program) in &programs {
+        if story.is_empty() {
+            continue;
+        }
+        let (maker, program, story) = (*maker, program.clone(), story.clone());
+        let differences = Arc::clone(differences);
+        trials.push(Trial::test(
+            format!("{}::{STORY}", maker.name()),
+            move || {
+                tell(maker, &program, &story, &differences)
+                    .map_err(|error| Failed::from(format!("{error:#}")))
+            },
+        ));
+    }
+    for vector in &single {
         for (maker, program) in &programs {
             let shared = servers
                 .entry((*maker, vector.server.clone()))
@@ -130,6 +151,26 @@ fn add_cases(
         }
     }
     servers
+}
+
+/// Plays the vectors of a story on a fresh server.
+fn tell(
+    maker: Maker,
+    program: &Program,
+    story: &[Arc<Vector>],
+    differences: &Differences,
+) -> Result<()> {
+    let options = story.first().map_or("", |vector| vector.server.as_str());
+    let server = Server::start(program, &Options::from_words(options))?;
+    for vector in story {
+        ensure!(
+            vector.server == options,
+            "{} needs another server",
+            vector.name
+        );
+        case(maker, vector, &server, differences).with_context(|| vector.name.clone())?;
+    }
+    Ok(())
 }
 
 fn case(maker: Maker, vector: &Vector, server: &Server, differences: &Differences) -> Result<()> {
