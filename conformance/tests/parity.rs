@@ -10,14 +10,19 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use conformance::program::{Maker, Program};
+use conformance::target::Options;
 use libtest_mimic::{Arguments, Failed, Trial};
 
+#[path = "parity/catalog.rs"]
+mod catalog;
 #[path = "parity/commands.rs"]
 mod commands;
 #[path = "parity/normal.rs"]
 mod normal;
 #[path = "parity/play.rs"]
 mod play;
+#[path = "parity/terminal.rs"]
+mod terminal;
 #[path = "parity/tools.rs"]
 mod tools;
 
@@ -61,10 +66,31 @@ fn main() -> ExitCode {
         add(&mut trials, form, commands::SCENES);
     }
     // No form makes a difference to a tool of its own.
-    for scene in tools::SCENES {
+    for scene in tools::SCENES.iter().chain(terminal::SCENES) {
         trials.push(Trial::test(format!("tools::{}", scene.name), move || {
             compare(scene, Form::Batch).map_err(|error| Failed::from(format!("{error:#}")))
         }));
+    }
+    trials.push(Trial::test("tools::catalog-shows-both", || {
+        catalog::both_are_shown_alike().map_err(|error| Failed::from(format!("{error:#}")))
+    }));
+    for (name, makers) in [
+        (
+            "ours-to-reference",
+            [Maker::Ours, Maker::Reference, Maker::Ours],
+        ),
+        (
+            "reference-to-ours",
+            [Maker::Reference, Maker::Ours, Maker::Reference],
+        ),
+    ] {
+        if NOT_YET.contains(&"chirp-distribute") {
+            continue;
+        }
+        trials.push(Trial::test(
+            format!("tools::chirp-distribute-{name}"),
+            move || distribute_among(makers).map_err(|error| Failed::from(format!("{error:#}"))),
+        ));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -78,6 +104,16 @@ fn add(trials: &mut Vec<Trial>, form: Form, scenes: &'static [Scene]) {
     }
 }
 
+/// Distributes a tree from a server of one maker to those of both.
+fn distribute_among(makers: [Maker; 3]) -> Result<()> {
+    let play = |makers: &[Maker]| -> Result<Vec<String>> {
+        let mut play = Play::with_servers(makers, Form::Batch, &Options::default())?;
+        tools::distribute(&mut play)?;
+        play.finish()
+    };
+    same(&play(&[Maker::Reference; 3])?, &play(&makers)?)
+}
+
 /// Plays a scene with both makers' servers and compares.
 fn compare(scene: &Scene, form: Form) -> Result<()> {
     let ours = if NOT_YET.contains(&scene.name) {
@@ -87,8 +123,11 @@ fn compare(scene: &Scene, form: Form) -> Result<()> {
         Maker::Ours
     };
     let expected = perform(scene, form, Maker::Reference).context("with the reference's server")?;
-    let came =
-        perform(scene, form, ours).with_context(|| format!("with {} server", ours.name()))?;
+    let came = perform(scene, form, ours).context("with our server")?;
+    same(&expected, &came)
+}
+
+fn same(expected: &[String], came: &[String]) -> Result<()> {
     if expected == came {
         return Ok(());
     }

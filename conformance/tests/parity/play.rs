@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use conformance::tool::{self, Outcome};
 use tempfile::TempDir;
 
 use crate::normal::Normal;
+use crate::terminal;
 
 /// How `chirp` is told its commands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,7 +51,11 @@ impl Play {
     pub(crate) fn set(maker: Maker, form: Form, options: &str, count: usize) -> Result<Self> {
         let options = Options::from_words(options);
         let makers = vec![maker; count];
-        Self::with_servers(&makers, form, &options)
+        let mut play = Self::with_servers(&makers, form, &options)?;
+        // For scripts that start a server themselves.
+        let server = Program::server(maker)?.path;
+        play.set_variable("SERVER", &server.to_string_lossy());
+        Ok(play)
     }
 
     /// Starts a server of each of these makers.
@@ -111,6 +117,29 @@ impl Play {
         ensure!(!words.is_empty(), "no program");
         let name = words.remove(0);
         self.record(&name, &words, "")
+    }
+
+    /// Types lines at a terminal, each at a prompt of `chirp`.
+    pub(crate) fn terminal(&mut self, lines: &[&str]) -> Result<()> {
+        let program = Program::reference("chirp")?;
+        let host = self.address(0)?.to_string();
+        let filled: Vec<String> = lines.iter().map(|line| self.fill(line)).collect();
+        let mut command = Command::new(&program.path);
+        command
+            .args(["-t", "5", "-a", "unix", &host])
+            .current_dir(self.work.path())
+            .env("HOME", self.work.path())
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC")
+            .env("TERM", "dumb");
+        self.account.apply(&mut command);
+        let (shown, code) = terminal::converse(command, &filled)?;
+        ensure!(shown.contains("hello"), "no answers in {shown:?}");
+        let mut step = format!("$ chirp at a terminal: {lines:?}");
+        self.add(&mut step, "shown", &shown);
+        step.push_str(&format!("\nexit {code:?}"));
+        self.transcript.push(step);
+        Ok(())
     }
 
     /// Runs a command of the shell.

@@ -1,6 +1,6 @@
 //! Scenes for the reference's other tools, and for a shell script that starts a server.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::Scene;
 use crate::play::Play;
@@ -24,6 +24,12 @@ pub(crate) const SCENES: &[Scene] = &[
     scene("chirp-benchmark", 1, benchmark),
     scene("chirp-distribute", 3, distribute),
     scene("chirp-distribute-failures", 2, distribute_failures),
+    scene(
+        "shell-script-that-starts-a-server",
+        0,
+        script_that_starts_a_server,
+    ),
+    scene("chirp-audit-cluster", 1, audit_cluster),
 ];
 
 const ACCESS: &str = "-t 5 -a unix";
@@ -212,5 +218,63 @@ fn distribute_failures(play: &mut Play) -> Result<()> {
     play.tool(&format!(
         "chirp_distribute {ACCESS} -N 1 -R {{HOST}} /t {{HOST}}"
     ))?;
+    Ok(())
+}
+
+/// As administrators write them. `$SERVER` is `chirp_server`, or ours in its place.
+const START_AND_STOP: &str = r#"
+set -e
+mkdir data
+trap '[ -s pid ] && kill $(cat pid) 2>/dev/null' EXIT
+$SERVER -r $PWD/data -b -B $PWD/pid -Z $PWD/port -o $PWD/log -d all -a unix -a hostname \
+    -I 127.0.0.1 -u - -t 30s -s 1m -M 50 -T 60 -c /tmp -z 5s -F 1MB -O 1MB -n here -w me -U 1m \
+    -A $PWD/acl --inherit-default-acl -P unix:nobody -C
+i=0
+while [ ! -s port ] && [ $i -lt 500 ]; do sleep 0.02; i=$((i+1)); done
+host=127.0.0.1:$(cat port)
+echo hello > x
+chirp -t 5 -a unix $host mkdir /d
+chirp -t 5 -a unix $host put x /d/x 2>/dev/null
+chirp -t 5 -a unix $host cat /d/x
+chirp -t 5 -a unix $host getacl /d
+chirp -t 5 -a hostname $host whoami
+chirp_get -t 5 -a unix $host /d/x - | cmp - x && echo same
+test -s log && echo there is a log
+kill -0 $(cat pid) && echo it runs under the pid of the file
+kill $(cat pid)
+while kill -0 $(cat pid) 2>/dev/null; do sleep 0.02; done
+chirp -t 1 -a unix $host whoami 2>/dev/null || echo nobody there
+cat data/d/x
+rm pid
+"#;
+
+fn script_that_starts_a_server(play: &mut Play) -> Result<()> {
+    play.write("acl", b"unix:* rwlda\n")?;
+    play.write("start-and-stop", START_AND_STOP.as_bytes())?;
+    play.shell("sh start-and-stop")?.succeeds()?;
+    // What it says of itself at a wrong start.
+    play.shell("$SERVER -r $PWD/no/such/place -p 0 2>/dev/null; echo")?;
+    Ok(())
+}
+
+/// The tool asks `chirp_status` for the servers and runs `chirp HOST audit -r` on each by `multirun`,
+/// which Debian does not ship; one of a few lines stands for it, and a list of one server for the
+/// catalog's.
+fn audit_cluster(play: &mut Play) -> Result<()> {
+    plant(play)?;
+    play.tool(&format!("chirp {ACCESS} {{HOST}} put t /t"))?
+        .succeeds()?;
+    play.write(
+        "multirun",
+        b"#!/bin/sh\n# multirun -d -p N -f PREFIX -t N COMMAND HOST...\n\
+          prefix=$5; command=$8; shift 8\n\
+          for host; do sh -c \"$(echo \"$command\" | sed \"s/%s/-a unix $host/\")\" > $prefix.$host; done\n",
+    )?;
+    let outcome = play.shell(
+        "echo 'echo {HOST}' > chirp_status; chmod 755 multirun chirp_status; \
+         PATH=$PWD:$PATH chirp_audit_cluster; cat audit.*.txt; rm -r /tmp/audit-$(id -u)",
+    )?;
+    let text = String::from_utf8_lossy(&outcome.stdout);
+    ensure!(text.contains("unix:"), "no owner in {outcome}");
     Ok(())
 }
