@@ -39,9 +39,7 @@ const NOT_YET: &[&str] = &[
     "job_reap",
     "job_status",
     "job_wait",
-    "lsalloc",
     "mkalloc",
-    "remote_debug",
     "thirdput",
     "whoareyou",
 ];
