@@ -9,6 +9,8 @@ use crate::floor::Replies;
 use crate::idle;
 use crate::small::{self, Small, Verb};
 use crate::subject::{Subject, Subjects};
+use crate::trees::{Trees, Work};
+use crate::{crowd, priority};
 
 /// What one experiment found.
 pub(crate) struct Row {
@@ -30,6 +32,8 @@ pub(crate) enum Target {
     Times(f64, Subject),
     /// Less than this, in the experiment's unit.
     Below(f64),
+    /// At most this many times another subject's value.
+    AtMost(f64, Subject),
 }
 
 /// Something to measure.
@@ -43,12 +47,27 @@ enum Kind {
     Connect,
     Bulk(Direction),
     Idle(usize),
+    Tree(Work),
+    Crowd(usize),
+    Priority,
 }
 
-/// Returns every experiment in the order of the table; `idle` is the number of idle connections.
-pub(crate) fn all(idle: usize) -> Vec<Experiment> {
+/// How large some experiments are.
+pub(crate) struct Sizes {
+    /// Connections that do nothing.
+    pub(crate) idle: usize,
+    /// Files of the tree that is copied.
+    pub(crate) files: usize,
+    /// Entries of the directory that is searched and listed.
+    pub(crate) entries: usize,
+    /// Clients that come at once.
+    pub(crate) clients: usize,
+}
+
+/// Returns every experiment in the order of the table.
+pub(crate) fn all(sizes: &Sizes) -> Vec<Experiment> {
     use Subject::{Floor, Reference};
-    use Target::{Below, Times};
+    use Target::{AtMost, Below, Times};
     let small = |verb, connections, window, targets: &[Target]| Experiment {
         kind: Kind::Small(Small {
             verb,
@@ -67,6 +86,10 @@ pub(crate) fn all(idle: usize) -> Vec<Experiment> {
             floor: Replies::Gathered,
         }),
         targets: Vec::new(),
+    };
+    let tree = |work| Experiment {
+        kind: Kind::Tree(work),
+        targets: vec![Times(1.0, Reference)],
     };
     let half = Times(0.5, Floor);
     vec![
@@ -95,8 +118,19 @@ pub(crate) fn all(idle: usize) -> Vec<Experiment> {
             targets: vec![Times(3.0, Reference)],
         },
         Experiment {
-            kind: Kind::Idle(idle),
+            kind: Kind::Idle(sizes.idle),
             targets: vec![Below(40.0)],
+        },
+        tree(Work::Thirdput(sizes.files)),
+        tree(Work::Search(sizes.entries)),
+        tree(Work::Getlongdir(sizes.entries)),
+        Experiment {
+            kind: Kind::Crowd(sizes.clients),
+            targets: vec![Times(3.0, Reference)],
+        },
+        Experiment {
+            kind: Kind::Priority,
+            targets: vec![AtMost(1.5, Floor)],
         },
     ]
 }
@@ -109,18 +143,27 @@ impl Experiment {
             Kind::Bulk(Direction::Get) => "getfile 256 MiB".to_owned(),
             Kind::Bulk(Direction::Put) => "putfile 256 MiB".to_owned(),
             Kind::Idle(count) => format!("memory of each of {count} idle connections"),
+            Kind::Tree(work) => work.name(),
+            Kind::Crowd(count) => format!("{count} clients at once, 10 stat each"),
+            Kind::Priority => "p99 of stat beside 8 heavy requests".to_owned(),
         }
     }
 
     /// Takes the measurements: every subject once in each turn, none always first.
-    pub(crate) fn run(self, subjects: &Subjects, turns: u32, time: Duration) -> Result<Row> {
+    pub(crate) fn run(
+        self,
+        subjects: &Subjects,
+        trees: &Trees,
+        turns: u32,
+        time: Duration,
+    ) -> Result<Row> {
         let name = self.name();
         let mut values = [Vec::new(), Vec::new(), Vec::new()];
         for turn in 0..self.kind.turns(turns) {
             for place in 0..Subject::ALL.len() {
                 let at = (turn + place) % Subject::ALL.len();
                 if let (Some(subject), Some(series)) = (Subject::ALL.get(at), values.get_mut(at)) {
-                    let value = self.kind.once(subjects, *subject, time);
+                    let value = self.kind.once(subjects, trees, *subject, time);
                     series.extend(
                         value.with_context(|| format!("{name}: the {} failed", subject.name()))?,
                     );
@@ -131,6 +174,8 @@ impl Experiment {
             Kind::Small(_) | Kind::Connect => ("/s", false),
             Kind::Bulk(_) => ("MiB/s", false),
             Kind::Idle(_) => ("KiB", true),
+            Kind::Tree(_) | Kind::Crowd(_) => ("/s", false),
+            Kind::Priority => ("µs", true),
         };
         Ok(Row {
             name,
@@ -143,22 +188,35 @@ impl Experiment {
 }
 
 impl Kind {
-    /// Memory does not vary as time does, so once is enough; one transfer is short and varies a lot.
+    /// Memory does not vary as time does, and copying thousands of files takes the reference half a
+    /// minute, so once is enough; one transfer is short and varies a lot.
     fn turns(&self, asked: u32) -> usize {
         match self {
-            Self::Idle(_) => 1,
+            Self::Idle(_) | Self::Tree(Work::Thirdput(_)) => 1,
             Self::Bulk(_) => 3 * asked as usize,
-            Self::Small(_) | Self::Connect => asked as usize,
+            Self::Small(_) | Self::Connect | Self::Tree(_) | Self::Crowd(_) | Self::Priority => {
+                asked as usize
+            }
         }
     }
 
     /// Measures one subject once; nothing where the floor has nothing to measure.
-    fn once(&self, subjects: &Subjects, subject: Subject, time: Duration) -> Result<Option<f64>> {
+    fn once(
+        &self,
+        subjects: &Subjects,
+        trees: &Trees,
+        subject: Subject,
+        time: Duration,
+    ) -> Result<Option<f64>> {
         match self {
             Self::Small(small) => small.measure(subjects, subject, time).map(Some),
             Self::Connect => small::connect_rate(subjects, subject, time).map(Some),
             Self::Bulk(way) => bulk::measure(subjects, subject, *way).map(Some),
             Self::Idle(count) => idle::measure(subject, *count),
+            Self::Tree(work) => work.measure(subjects, trees, subject),
+            Self::Crowd(count) => crowd::measure(subjects, subject, *count).map(Some),
+            // Long enough for a percentile.
+            Self::Priority => priority::measure(subjects, subject, 3 * time),
         }
     }
 }

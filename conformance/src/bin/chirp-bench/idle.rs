@@ -84,12 +84,13 @@ fn proportional(text: &str) -> Option<i64> {
 }
 
 /// This program's limit of open files, raised until dropped.
-struct OpenFiles {
+pub(crate) struct OpenFiles {
     before: Rlimit,
 }
 
 impl OpenFiles {
-    fn raise(needed: u64) -> Result<Self> {
+    /// Raises it to at least `needed`.
+    pub(crate) fn raise(needed: u64) -> Result<Self> {
         let before = getrlimit(Resource::Nofile);
         if before.current.is_some_and(|current| current < needed) {
             ensure!(

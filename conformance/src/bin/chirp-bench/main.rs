@@ -13,6 +13,9 @@
 //! - [`load`]: the load loop beneath it
 //! - [`bulk`]: large files, both ways
 //! - [`idle`]: memory of connections that do nothing
+//! - [`trees`]: large trees: copied by a third party, searched, listed
+//! - [`crowd`]: many clients that come at the same time
+//! - [`priority`]: how long a small request takes beside heavy ones
 //! - [`floor`]: the floor's two servers
 //! - [`report`]: the table and the JSON
 
@@ -24,13 +27,16 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 
 mod bulk;
+mod crowd;
 mod experiment;
 mod floor;
 mod idle;
 mod load;
+mod priority;
 mod report;
 mod small;
 mod subject;
+mod trees;
 
 /// Measures the reference's Chirp server, ours and a raw floor on loopback, in turns.
 ///
@@ -50,6 +56,15 @@ struct Arguments {
     /// Idle connections to hold
     #[arg(long, default_value_t = 2000)]
     idle: usize,
+    /// Files of the tree that goes from server to server
+    #[arg(long, default_value_t = 10_000, value_parser = positive)]
+    files: usize,
+    /// Entries of the directory that is searched and listed
+    #[arg(long, default_value_t = 100_000, value_parser = positive)]
+    entries: usize,
+    /// Clients that come at once
+    #[arg(long, default_value_t = 1000, value_parser = positive)]
+    clients: usize,
     /// Print JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -64,9 +79,21 @@ fn seconds(text: &str) -> Result<Duration> {
     Ok(time)
 }
 
+fn positive(text: &str) -> Result<usize> {
+    let number = text.parse()?;
+    ensure!(number > 0, "at least 1");
+    Ok(number)
+}
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let plan: Vec<_> = experiment::all(arguments.idle)
+    let sizes = experiment::Sizes {
+        idle: arguments.idle,
+        files: arguments.files,
+        entries: arguments.entries,
+        clients: arguments.clients,
+    };
+    let plan: Vec<_> = experiment::all(&sizes)
         .into_iter()
         .filter(|experiment| {
             let name = experiment.name();
@@ -75,10 +102,11 @@ fn main() -> Result<ExitCode> {
         .collect();
     ensure!(!plan.is_empty(), "--only matches no experiment");
     let subjects = subject::Subjects::start()?;
+    let trees = trees::Trees::default();
     let mut rows = Vec::new();
     for experiment in plan {
         progress(&experiment.name());
-        rows.push(experiment.run(&subjects, arguments.turns, arguments.seconds)?);
+        rows.push(experiment.run(&subjects, &trees, arguments.turns, arguments.seconds)?);
     }
     progress("");
     let report = report::Report::new(&subjects, arguments.turns, rows);

@@ -113,6 +113,7 @@ impl Row {
         match target {
             Target::Times(times, subject) => self.ratio(subject).is_some_and(|r| r >= times),
             Target::Below(limit) => self.best(Subject::Ours).is_some_and(|v| v < limit),
+            Target::AtMost(times, subject) => self.ratio(subject).is_some_and(|r| r <= times),
         }
     }
 
@@ -125,6 +126,9 @@ impl Row {
         match target {
             Target::Times(times, subject) => {
                 format!("{times} × {} {verdict}", subject.name())
+            }
+            Target::AtMost(times, subject) => {
+                format!("at most {times} × {} {verdict}", subject.name())
             }
             Target::Below(limit) => format!("under {limit} {} {verdict}", self.unit),
         }
@@ -173,6 +177,9 @@ impl Row {
             .map(|target| match target {
                 Target::Times(times, subject) => json!({
                     "times": times, "of": subject.name(), "reached": self.reached(*target),
+                }),
+                Target::AtMost(times, subject) => json!({
+                    "at_most_times": times, "of": subject.name(), "reached": self.reached(*target),
                 }),
                 Target::Below(limit) => json!({
                     "below": limit, "reached": self.reached(*target),

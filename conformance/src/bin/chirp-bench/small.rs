@@ -77,6 +77,13 @@ impl Small {
         load::rate(lanes, self.window, time)
     }
 
+    /// Returns the first exchange with a server, as it is repeated.
+    pub(crate) fn exchange(&self, subjects: &Subjects, subject: Subject) -> Result<Exchange> {
+        let address = subjects.address(subject).context("no server")?;
+        let (_, exchanges) = self.prepare(address, 0)?;
+        exchanges.into_iter().next().context("no exchange")
+    }
+
     /// The floor answers what the reference would.
     fn measure_floor(&self, subjects: &Subjects, time: Duration) -> Result<f64> {
         let model = subjects
@@ -137,11 +144,7 @@ pub(crate) fn connect_rate(subjects: &Subjects, subject: Subject, time: Duration
     if let Some(address) = subjects.address(subject) {
         return repeat_login(address, time);
     }
-    let login = Exchange {
-        request: LOGIN.to_vec(),
-        reply: WELCOME.to_vec(),
-    };
-    let floor = Canned::start(vec![login], 1, Replies::OneByOne)?;
+    let floor = Canned::start(vec![login()], 1, Replies::OneByOne)?;
     repeat_login(floor.address(), time)
 }
 
@@ -155,10 +158,18 @@ fn repeat_login(address: SocketAddr, time: Duration) -> Result<f64> {
     Ok(f64::from(count) / start.elapsed().as_secs_f64())
 }
 
+/// Returns the exchange of a login.
+pub(crate) fn login() -> Exchange {
+    Exchange {
+        request: LOGIN.to_vec(),
+        reply: WELCOME.to_vec(),
+    }
+}
+
 const LOGIN: &[u8] = b"address\n";
 const WELCOME: &[u8] = b"yes\nyes\nyes\naddress\n127.0.0.1\n";
 
-fn connect(address: SocketAddr) -> Result<TcpStream> {
+pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, PATIENCE)
         .with_context(|| format!("cannot connect to {address}"))?;
     stream.set_nodelay(true)?;
@@ -168,7 +179,7 @@ fn connect(address: SocketAddr) -> Result<TcpStream> {
 }
 
 /// Logs in with as few system calls as a good client needs; the connection is what is measured.
-fn log_in(stream: &mut TcpStream) -> Result<()> {
+pub(crate) fn log_in(stream: &mut TcpStream) -> Result<()> {
     let reply = exchange(stream, LOGIN, &Length::Bytes(WELCOME.len()))?;
     ensure!(
         reply == WELCOME,

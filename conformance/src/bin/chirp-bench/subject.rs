@@ -27,6 +27,15 @@ impl Subject {
     /// All, in the order of the table.
     pub(crate) const ALL: [Self; 3] = [Self::Reference, Self::Ours, Self::Floor];
 
+    /// Returns whose server it is; the floor is nobody's.
+    pub(crate) fn maker(self) -> Option<Maker> {
+        match self {
+            Self::Reference => Some(Maker::Reference),
+            Self::Ours => Some(Maker::Ours),
+            Self::Floor => None,
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Reference => "reference",
@@ -58,9 +67,14 @@ impl Subjects {
 
     /// Returns a server's address; the floor has one only while it is measured.
     pub(crate) fn address(&self, subject: Subject) -> Option<SocketAddr> {
+        self.server(subject).map(Server::address)
+    }
+
+    /// Returns a server.
+    pub(crate) fn server(&self, subject: Subject) -> Option<&Server> {
         match subject {
-            Subject::Reference => Some(self.reference.address()),
-            Subject::Ours => Some(self.ours.address()),
+            Subject::Reference => Some(&self.reference),
+            Subject::Ours => Some(&self.ours),
             Subject::Floor => None,
         }
     }
