@@ -49,7 +49,7 @@ enum Kind {
     Idle(usize),
     Tree(Work),
     Crowd(usize),
-    Priority,
+    Priority(usize),
 }
 
 /// How large some experiments are.
@@ -62,6 +62,8 @@ pub(crate) struct Sizes {
     pub(crate) entries: usize,
     /// Clients that come at once.
     pub(crate) clients: usize,
+    /// MiB of the file whose digest is asked for beside small requests; other heavy work in proportion.
+    pub(crate) heavy: usize,
 }
 
 /// Returns every experiment in the order of the table.
@@ -129,7 +131,7 @@ pub(crate) fn all(sizes: &Sizes) -> Vec<Experiment> {
             targets: vec![Times(3.0, Reference)],
         },
         Experiment {
-            kind: Kind::Priority,
+            kind: Kind::Priority(sizes.heavy),
             targets: vec![AtMost(1.5, Floor)],
         },
     ]
@@ -145,7 +147,7 @@ impl Experiment {
             Kind::Idle(count) => format!("memory of each of {count} idle connections"),
             Kind::Tree(work) => work.name(),
             Kind::Crowd(count) => format!("{count} clients at once, 10 stat each"),
-            Kind::Priority => "p99 of stat beside 8 heavy requests".to_owned(),
+            Kind::Priority(_) => "p99 of stat beside 8 heavy requests".to_owned(),
         }
     }
 
@@ -175,7 +177,7 @@ impl Experiment {
             Kind::Bulk(_) => ("MiB/s", false),
             Kind::Idle(_) => ("KiB", true),
             Kind::Tree(_) | Kind::Crowd(_) => ("/s", false),
-            Kind::Priority => ("µs", true),
+            Kind::Priority(_) => ("µs", true),
         };
         Ok(Row {
             name,
@@ -194,7 +196,7 @@ impl Kind {
         match self {
             Self::Idle(_) | Self::Tree(Work::Thirdput(_)) => 1,
             Self::Bulk(_) => 3 * asked as usize,
-            Self::Small(_) | Self::Connect | Self::Tree(_) | Self::Crowd(_) | Self::Priority => {
+            Self::Small(_) | Self::Connect | Self::Tree(_) | Self::Crowd(_) | Self::Priority(_) => {
                 asked as usize
             }
         }
@@ -216,7 +218,7 @@ impl Kind {
             Self::Tree(work) => work.measure(subjects, trees, subject),
             Self::Crowd(count) => crowd::measure(subjects, subject, *count).map(Some),
             // Long enough for a percentile.
-            Self::Priority => priority::measure(subjects, subject, 3 * time),
+            Self::Priority(size) => priority::measure(subjects, subject, *size, 3 * time),
         }
     }
 }

@@ -65,6 +65,9 @@ struct Arguments {
     /// Clients that come at once
     #[arg(long, default_value_t = 1000, value_parser = positive)]
     clients: usize,
+    /// MiB that a heavy request digests beside small ones; the trees of the others are in proportion
+    #[arg(long, default_value_t = 256, value_parser = positive)]
+    heavy: usize,
     /// Print JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -92,6 +95,7 @@ fn main() -> Result<ExitCode> {
         files: arguments.files,
         entries: arguments.entries,
         clients: arguments.clients,
+        heavy: arguments.heavy,
     };
     let plan: Vec<_> = experiment::all(&sizes)
         .into_iter()

@@ -15,21 +15,23 @@ use crate::trees;
 
 /// Heavy requests, or busy threads in their place.
 const BESIDE: usize = 8;
-/// Trees that two of them remove, and the files of each.
+/// Trees that each of two of them removes.
 const DOOMED: usize = 8;
-const DOOMED_FILES: usize = 2000;
-/// Entries of the tree that is searched and audited.
-const ENTRIES: usize = 20_000;
+/// Files of each, for each MiB of the file whose digest is asked for.
+const DOOMED_FILES: usize = 8;
+/// Entries of the tree that is searched and audited, for each such MiB.
+const ENTRIES: usize = 100;
 /// Small requests before the measurement, so that the others have begun.
 const WARM_UP: Duration = Duration::from_millis(100);
 
 /// Returns the 99th percentile of the time of a `stat`, in microseconds: with our server, while
-/// `rmall`, `md5`, `audit` and `search` run twice each, again and again; as the floor, while eight
+/// `rmall`, `md5` of `size` MiB, `audit` and `search` run twice each, again and again; as the floor, while eight
 /// threads of this program do nothing but run. The reference is not asked: its clients have a process
 /// each.
 pub(crate) fn measure(
     subjects: &Subjects,
     subject: Subject,
+    size: usize,
     time: Duration,
 ) -> Result<Option<f64>> {
     if subject == Subject::Reference {
@@ -38,7 +40,7 @@ pub(crate) fn measure(
     let address = subjects.address(Subject::Ours).context("no server")?;
     let heavy = subject == Subject::Ours;
     if heavy {
-        prepare(subjects)?;
+        prepare(subjects, size)?;
     }
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -66,20 +68,21 @@ pub(crate) fn measure(
     })
 }
 
-/// Makes what is removed, searched and audited.
-fn prepare(subjects: &Subjects) -> Result<()> {
+/// Makes what is digested, removed, searched and audited.
+fn prepare(subjects: &Subjects, size: usize) -> Result<()> {
     let server = subjects.server(Subject::Ours).context("no server")?;
     let mut connection = subject::log_in(server.address())?;
     let exists = |name: &str| server.root().join(name).exists();
     if !exists("wide") {
         subject::request(&mut connection, b"mkdir /wide 448\n")?;
-        trees::plant(server, "wide", ENTRIES, b"")?;
+        trees::plant(server, "wide", size * ENTRIES, b"")?;
+        trees::plant(server, "bench", 1, &vec![b'x'; size << 20])?;
     }
     for number in 0..2 * DOOMED {
         let name = format!("doomed{number}");
         if !exists(&name) {
             subject::request(&mut connection, format!("mkdir /{name} 448\n").as_bytes())?;
-            trees::plant(server, &name, DOOMED_FILES, b"")?;
+            trees::plant(server, &name, size * DOOMED_FILES, b"")?;
         }
     }
     Ok(())
@@ -105,7 +108,7 @@ fn repeat(address: SocketAddr, index: usize, stop: &AtomicBool) -> Result<()> {
                 removed += 1;
             }
             // Also in place of what is removed already.
-            0 | 1 => stream.write_all(b"md5 /bench/big\n")?,
+            0 | 1 => stream.write_all(b"md5 /bench/n0\n")?,
             2 => stream.write_all(b"audit /wide\n")?,
             _ => stream.write_all(b"search nothing /wide 0\n")?,
         }
