@@ -23,7 +23,7 @@ fn every_kind_of_experiment_is_measured() -> Result<()> {
             "--clients=5",
             "--heavy=1",
             "--json",
-            "--only=stat,open,pread,putfile 4,getfile,connect,idle,search,getlongdir,clients,p99",
+            "--only=stat,open,pread,putfile 4,getfile,connect,idle,thirdput,search,getlongdir,clients,p99",
         ],
         &std::env::temp_dir(),
         &Account::unprivileged()?,
@@ -35,7 +35,7 @@ fn every_kind_of_experiment_is_measured() -> Result<()> {
         .get("experiments")
         .and_then(Value::as_array)
         .context("no experiments in the report")?;
-    ensure!(experiments.len() == 19, "{} experiments", experiments.len());
+    ensure!(experiments.len() == 20, "{} experiments", experiments.len());
     for experiment in experiments {
         let measured = |subject| {
             let best = format!("/values/{subject}/best");

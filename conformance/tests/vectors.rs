@@ -18,11 +18,6 @@ use conformance::vector::{self, Vector};
 use conformance::{render, script};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Vectors of requests and options that our server does not have yet: names that begin so.
-///
-/// Delete a line when the server has learned it.
-const NOT_YET: &[&str] = &[];
-
 /// Vectors that are one story: they run once and in order, on a server of their own, as one case.
 const STORY: &str = "job-lifecycle";
 
@@ -30,31 +25,13 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
     let vectors = vector::recorded()?;
     let differences = Arc::new(Differences::accepted(&vectors)?);
-    let chosen: Vec<Arc<Vector>> = vectors
-        .iter()
-        .filter(|vector| !NOT_YET.iter().any(|prefix| vector.name.starts_with(prefix)))
-        .map(|vector| Arc::new(vector.clone()))
-        .collect();
+    let chosen: Vec<Arc<Vector>> = vectors.iter().cloned().map(Arc::new).collect();
     let mut trials = checks(&vectors, &differences);
     let servers = add_cases(&mut trials, &chosen, &differences);
-    if !arguments.list {
-        announce(chosen.len(), vectors.len());
-    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The trials are gone; the servers end here.
     drop(servers);
     Ok(conclusion.exit_code())
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "a test program says what it leaves out"
-)]
-fn announce(chosen: usize, all: usize) {
-    eprintln!(
-        "{chosen} of {all} vectors on both servers; {} wait for requests that are not there yet",
-        all - chosen
-    );
 }
 
 /// A server that is started for the first case that wants it.
@@ -214,9 +191,9 @@ fn shorten(text: &str) -> String {
 /// Cases about this suite itself.
 fn checks(vectors: &[Vector], differences: &Differences) -> Vec<Trial> {
     let page = render::page(vectors, differences);
-    let names: Vec<String> = vectors.iter().map(|vector| vector.name.clone()).collect();
-    vec![
-        Trial::test("suite::conformance-page-is-up-to-date", move || {
+    vec![Trial::test(
+        "suite::conformance-page-is-up-to-date",
+        move || {
             let path = path("../CONFORMANCE.md");
             let written = fs::read_to_string(&path)
                 .with_context(|| format!("cannot read {}", path.display()))
@@ -225,14 +202,6 @@ fn checks(vectors: &[Vector], differences: &Differences) -> Vec<Trial> {
                 return Ok(());
             }
             Err("CONFORMANCE.md is stale; run: cargo run -p conformance -- render".into())
-        }),
-        Trial::test("suite::every-line-of-not-yet-matches", move || {
-            for prefix in NOT_YET {
-                if !names.iter().any(|name| name.starts_with(prefix)) {
-                    return Err(format!("no vector begins with {prefix:?}: delete it").into());
-                }
-            }
-            Ok(())
-        }),
-    ]
+        },
+    )]
 }
