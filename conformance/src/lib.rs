@@ -19,6 +19,7 @@
 //! - [`script`]: plays one vector on a server
 //! - [`compare`]: what counts as the expected reply
 //! - [`differences`]: where our server may answer otherwise than the reference, and why
+//! - [`coverage`]: what of the reference is served, differs or is refused, and which test shows it
 //! - [`render`]: writes `CONFORMANCE.md`
 //! - [`fuzz`]: random scripts on two servers, compared step by step
 //! - [`seeds`]: the vectors as seed corpora of the fuzz targets
@@ -42,6 +43,7 @@
 pub mod account;
 pub mod compare;
 pub mod connection;
+pub mod coverage;
 pub mod differences;
 pub mod fuzz;
 pub mod program;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
+use conformance::coverage::Coverage;
 use conformance::differences::{Differences, path};
 use conformance::fuzz::campaign::{self, Tally};
 use conformance::fuzz::kind::Kind;
@@ -24,7 +25,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write CONFORMANCE.md from conformance/differences.toml
+    /// Write CONFORMANCE.md from the lists of differences and of what is covered
     Render,
     /// Play random scripts on the reference's server and on ours until they differ
     Fuzz {
@@ -52,7 +53,8 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Render => {
             let vectors = vector::recorded()?;
-            let page = render::page(&vectors, &Differences::accepted(&vectors)?);
+            let differences = Differences::accepted(&vectors)?;
+            let page = render::page(&vectors, &differences, &Coverage::written()?);
             let path = path("../CONFORMANCE.md");
             fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
         }

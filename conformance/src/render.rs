@@ -2,19 +2,23 @@
 
 use std::fmt::Write as _;
 
+use crate::coverage::{Coverage, Status};
 use crate::differences::{Difference, Differences};
 use crate::vector::{Level, Vector};
 
 const HEAD: &str = "\
 # Conformance
 
-<!-- Written by `cargo run -p conformance -- render` from conformance/differences.toml. -->
+<!-- Written by `cargo run -p conformance -- render` from conformance/differences.toml and conformance/coverage.toml. -->
 
 Our server and the reference's (Debian's `coop-computing-tools`) are started side by side and get the
-same bytes; a reply is compared byte by byte. `cargo test -p conformance` does that with every
-recorded vector of `conformance/vectors/chirp-vectors.jsonl` whose request our server has, and lets
-the reference's own `chirp`, `chirp_get` and `chirp_put` work against our server and our client
-against the reference's server.
+same bytes; a reply is compared byte by byte. `cargo nextest run -p conformance` does that with every
+recorded vector of `conformance/vectors/chirp-vectors.jsonl`. It lets the reference's own tools (`chirp`
+with every command of its help, from arguments, from a script and at a terminal; `chirp_get`, `chirp_put`,
+`chirp_stream_files`, `chirp_benchmark`, `chirp_distribute`, `chirp_status`, `catalog_query`,
+`chirp_audit_cluster`; a shell script that starts the server) do the same on both servers and compares
+what they print, their exit codes and the trees they leave; and it lets our client work against the
+reference's server.
 
 A vector is a *must*, a *should* (a sensible different answer is tolerable) or a *quirk* (an accident
 of the reference). Both servers must pass every *must*. Where ours answers a *should* or a *quirk*
@@ -24,7 +28,7 @@ that our server no longer needs fails the run.
 
 /// Returns the text of `CONFORMANCE.md`.
 #[must_use]
-pub fn page(vectors: &[Vector], differences: &Differences) -> String {
+pub fn page(vectors: &[Vector], differences: &Differences, coverage: &Coverage) -> String {
     let count = |level| {
         vectors
             .iter()
@@ -49,7 +53,86 @@ pub fn page(vectors: &[Vector], differences: &Differences) -> String {
             }
         }
     }
+    requests(&mut page, coverage);
+    methods(&mut page, coverage);
+    options(&mut page, coverage);
+    replacing(&mut page, coverage);
+    weaknesses(&mut page, coverage);
     page
+}
+
+fn requests(page: &mut String, coverage: &Coverage) {
+    page.push_str("\n## Requests\n\n| Requests | | |\n|---|---|---|\n");
+    for group in &coverage.request {
+        let status = group.refused.as_ref().map_or("served", |_| "refused");
+        let note = group.refused.as_ref().unwrap_or(&group.note);
+        let _ = writeln!(page, "| {} | {status} | {note} |", code(&group.verbs));
+    }
+}
+
+fn methods(page: &mut String, coverage: &Coverage) {
+    page.push_str("\n## Authentication methods\n\n| Method | | |\n|---|---|---|\n");
+    for method in &coverage.method {
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} |",
+            method.name,
+            word(method.status),
+            method.note
+        );
+    }
+}
+
+fn options(page: &mut String, coverage: &Coverage) {
+    page.push_str("\n## Options of the server\n\n| Option | | |\n|---|---|---|\n");
+    for option in &coverage.option {
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} |",
+            code(&option.names),
+            word(option.status),
+            option.note
+        );
+    }
+}
+
+fn replacing(page: &mut String, coverage: &Coverage) {
+    page.push_str(
+        "\n## Renaming a complete file over the old one\n\nWhat a client sees of it, and the tests that show it:\n\n",
+    );
+    for sentence in &coverage.replacing {
+        let _ = writeln!(page, "* {} ({})", sentence.what, code(&sentence.tests));
+    }
+}
+
+fn weaknesses(page: &mut String, coverage: &Coverage) {
+    page.push_str(
+        "\n## Weaknesses of the reference\n\nPart 13 of the specification; each test attacks our server, or our client, in that way.\n\n\
+         | | Weakness | Ours without it |\n|---|---|---|\n",
+    );
+    for weakness in &coverage.weakness {
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} |",
+            weakness.name,
+            weakness.what,
+            code(&weakness.tests)
+        );
+    }
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Served => "served",
+        Status::Same => "same",
+        Status::Differs => "differs",
+        Status::Refused => "refused",
+    }
+}
+
+fn code(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    quoted.join(", ")
 }
 
 fn row(page: &mut String, vector: &Vector, entry: &Difference) {

@@ -9,6 +9,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
+use conformance::coverage::Coverage;
 use conformance::program::{Maker, Program};
 use conformance::target::Options;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
         "suite::every-command-of-chirp-has-a-scene",
         || every_command_has_a_scene().map_err(|error| Failed::from(format!("{error:#}"))),
     )];
+    trials.push(Trial::test("suite::every-option-is-in-the-table", || {
+        every_option_is_in_the_table().map_err(|error| Failed::from(format!("{error:#}")))
+    }));
     for form in [Form::Batch, Form::Script] {
         add(&mut trials, form, commands::SCENES);
     }
@@ -150,5 +154,45 @@ fn every_command_has_a_scene() -> Result<()> {
             "no scene is named {command}"
         );
     }
+    Ok(())
+}
+
+/// Asks `chirp_server` for its options, so that none is forgotten in CONFORMANCE.md.
+fn every_option_is_in_the_table() -> Result<()> {
+    let account = conformance::account::Account::unprivileged()?;
+    let outcome = conformance::tool::run(
+        &Program::reference_server()?.path,
+        &["-h"],
+        &std::env::temp_dir(),
+        &account,
+        b"",
+    )?;
+    let text = String::from_utf8_lossy(&outcome.stdout);
+    let coverage = Coverage::written()?;
+    let listed: Vec<&str> = coverage
+        .option
+        .iter()
+        .flat_map(|group| &group.names)
+        .flat_map(|names| names.split_whitespace())
+        .collect();
+    let mut count = 0;
+    for line in text.lines() {
+        let Some(word) = line
+            .split_whitespace()
+            .next()
+            .filter(|word| word.starts_with('-'))
+        else {
+            continue;
+        };
+        for name in word.split(',') {
+            let name = name.split('=').next().unwrap_or(name);
+            ensure!(
+                listed.contains(&name),
+                "coverage.toml says nothing of {name}"
+            );
+            count += 1;
+        }
+    }
+    ensure!(count > 60, "only {count} names in {outcome}");
     Ok(())
 }

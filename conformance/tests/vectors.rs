@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use conformance::compare::Expected;
+use conformance::coverage::Coverage;
 use conformance::differences::{Differences, path};
 use conformance::program::{Maker, Program};
 use conformance::target::{Options, Server};
@@ -26,7 +27,7 @@ fn main() -> Result<ExitCode> {
     let vectors = vector::recorded()?;
     let differences = Arc::new(Differences::accepted(&vectors)?);
     let chosen: Vec<Arc<Vector>> = vectors.iter().cloned().map(Arc::new).collect();
-    let mut trials = checks(&vectors, &differences);
+    let mut trials = checks(&vectors, &differences, &Coverage::written()?);
     let servers = add_cases(&mut trials, &chosen, &differences);
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The trials are gone; the servers end here.
@@ -189,8 +190,8 @@ fn shorten(text: &str) -> String {
 }
 
 /// Cases about this suite itself.
-fn checks(vectors: &[Vector], differences: &Differences) -> Vec<Trial> {
-    let page = render::page(vectors, differences);
+fn checks(vectors: &[Vector], differences: &Differences, coverage: &Coverage) -> Vec<Trial> {
+    let page = render::page(vectors, differences, coverage);
     vec![Trial::test(
         "suite::conformance-page-is-up-to-date",
         move || {

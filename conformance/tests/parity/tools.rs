@@ -215,9 +215,6 @@ fn distribute_failures(play: &mut Play) -> Result<()> {
     play.tool(&format!(
         "chirp_distribute {ACCESS} -Y {{HOST}} /none {{HOST1}}"
     ))?;
-    play.tool(&format!(
-        "chirp_distribute {ACCESS} -N 1 -R {{HOST}} /t {{HOST}}"
-    ))?;
     Ok(())
 }
 
