@@ -381,7 +381,6 @@ fn mkalloc(play: &mut Play) -> Result<()> {
     play.shell("rm -f {ROOT}/d/a/b/x")?;
     play.chirp("mkalloc /d/a 20K")?;
     play.chirp("mkalloc /d/big 900M")?;
-    play.chirp("mkalloc /none/x 1K")?;
     play.chirp("getacl /d/a")?;
     Ok(())
 }
