@@ -2,6 +2,8 @@
 //! described there; and faults that befall a server. A test is named after what it attacks. Where the
 //! attack is quick, it is made on the reference too: there it works, so it is one.
 //!
+//! W20 is attacked in `tests/served/third.rs`.
+//!
 //! The tests need root, like the ones of `served`, and the reference's `chirp_server`.
 
 #![allow(

@@ -25,7 +25,8 @@ use model::{Model, snapshot};
 
 const CLIENTS: usize = 4;
 
-/// How often the server is killed, and about how many operations it lives for.
+/// How often the server is killed, and about how many operations it lives for. `CHIRP_KILL_ROUNDS` asks for
+/// more kills, `CHIRP_KILL_SEED` for other operations.
 const ROUNDS: u64 = 25;
 const OPERATIONS: usize = 120;
 
