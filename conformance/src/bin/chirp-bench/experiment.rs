@@ -196,9 +196,9 @@ impl Kind {
         match self {
             Self::Idle(_) | Self::Tree(Work::Thirdput(_)) => 1,
             Self::Bulk(_) => 3 * asked as usize,
-            Self::Small(_) | Self::Connect | Self::Tree(_) | Self::Crowd(_) | Self::Priority(_) => {
-                asked as usize
-            }
+            // Some seconds each.
+            Self::Tree(_) | Self::Crowd(_) => asked.min(2) as usize,
+            Self::Small(_) | Self::Connect | Self::Priority(_) => asked as usize,
         }
     }
 
