@@ -190,14 +190,14 @@ impl Experiment {
 }
 
 impl Kind {
-    /// Memory does not vary as time does, and copying thousands of files takes the reference half a
-    /// minute, so once is enough; one transfer is short and varies a lot.
+    /// Memory does not vary as time does, and copying thousands of files or serving a thousand clients
+    /// takes the reference half a minute, so once is enough; one transfer is short and varies a lot.
     fn turns(&self, asked: u32) -> usize {
         match self {
-            Self::Idle(_) | Self::Tree(Work::Thirdput(_)) => 1,
+            Self::Idle(_) | Self::Tree(Work::Thirdput(_)) | Self::Crowd(_) => 1,
             Self::Bulk(_) => 3 * asked as usize,
             // Some seconds each.
-            Self::Tree(_) | Self::Crowd(_) => asked.min(2) as usize,
+            Self::Tree(_) => asked.min(2) as usize,
             Self::Small(_) | Self::Connect | Self::Priority(_) => asked as usize,
         }
     }
