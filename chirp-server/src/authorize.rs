@@ -434,6 +434,17 @@ impl<'a> Door<'a> {
         Ok((Granted(located), acl))
     }
 
+    /// A name for a new allocation, as for a new directory; but where there is no directory to make it
+    /// in, that is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Door::mkdir`], and -3.
+    pub fn mkalloc(&self, path: &VirtualPath) -> Result<(Granted, Acl), Failure> {
+        self.locate(path, Follow::No, Rights::WRITE)?;
+        self.mkdir(path)
+    }
+
     /// An object to remove, or the absence of one.
     ///
     /// # Errors

@@ -237,8 +237,12 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             acl::resetacl(export, &door.administer(path)?, subject, rights)
         }
 
-        Request::Lsalloc { .. } | Request::Mkalloc { .. } if !space.has_allocations() => {
-            Err(Code::InvalidRequest.into())
+        // Without -Q they are refused, but only to who may ask.
+        Request::Lsalloc { path } if !space.has_allocations() => {
+            door.allocation(path).and(Err(Code::InvalidRequest.into()))
+        }
+        Request::Mkalloc { path, .. } if !space.has_allocations() => {
+            door.mkalloc(path).and(Err(Code::InvalidRequest.into()))
         }
         Request::Lsalloc { path } => alloc::lsalloc(export, &door.allocation(path)?),
         // The mode is that of mkdir.
@@ -247,7 +251,7 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             length,
             mode: _,
         } => {
-            let (target, acl) = door.mkdir(path)?;
+            let (target, acl) = door.mkalloc(path)?;
             alloc::mkalloc(export, &target, &acl, *length)
         }
 

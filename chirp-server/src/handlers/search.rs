@@ -144,10 +144,11 @@ impl Search {
                 Miss::Failed(errno) => errno,
             })?;
         self.require_list(export, located.governing(), located.governing_path())?;
-        let dir = located.directory()?;
+        // Before it shows whether something has that name.
         if located.is_reserved() {
             return Err(Errno::PERM);
         }
+        let dir = located.directory()?;
         let entered = Entered {
             by_link: false,
             place: located.path().to_vec(),

@@ -47,6 +47,10 @@ pub(crate) fn putstream(
     if target.directory().is_ok() {
         return Err(Errno::ISDIR.into());
     }
+    // Written in place, a list would let nobody in from the first moment on.
+    if target.is_acl_file() {
+        return Err(Code::NotAuthorized.into());
+    }
     let (file, held) = space.open_file(target, how)?;
     Ok(Outcome::ReceiveStream(Box::new(InPlace {
         space: space.clone(),

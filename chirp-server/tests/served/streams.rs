@@ -48,6 +48,11 @@ fn a_refused_stream_leaves_the_connection_in_step() {
         "putstream /d/f\nputstream /none/f\nputstream /e\nputstream /.__acl2\n",
         "-2\n-3\n-13\n-2\n",
     );
+    // Half a list would let nobody in: lists come whole, by putfile or setacl.
+    owner.expect(
+        "symlink .__acl /list\nputstream /.__acl\nputstream /list\nmkdir /still 448\n",
+        "0\n-2\n-2\n0\n",
+    );
     assert_eq!(place.debris(), [] as [std::path::PathBuf; 0]);
 }
 

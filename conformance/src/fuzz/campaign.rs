@@ -14,6 +14,10 @@ use crate::target::Server;
 
 /// Steps of a script.
 const STEPS: usize = 40;
+/// What a script has none of. A whole file replaces the old one on one server and is written into it on
+/// the other, so that those who have it open, or know it by another name, see different things from
+/// then on: a script has either whole files, or open files and other names.
+const WITHOUT: [&[Kind]; 2] = [&[Kind::Open, Kind::Link], &[Kind::Putfile, Kind::Thirdput]];
 /// Bytes of a body that are shown.
 const SHOWN: usize = 32;
 /// Replays that shortening a script may take.
@@ -66,8 +70,10 @@ pub fn run(
             break;
         }
         let mut rng = Rng::with_seed(seed);
+        let [whole, open] = WITHOUT;
+        let without = [without, if rng.bool() { whole } else { open }].concat();
         let script: Vec<Step> = (0..STEPS)
-            .map(|_| generate::step(&mut rng, without))
+            .map(|_| generate::step(&mut rng, &without))
             .collect();
         let (played, difference) = play(servers, &script, &accepted)?;
         tally.scripts += 1;

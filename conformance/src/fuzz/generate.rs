@@ -45,10 +45,11 @@ pub fn step(rng: &mut Rng, without: &[Kind]) -> Step {
         let kind = rng.choice(Kind::ALL).copied().unwrap_or(Kind::Whoami);
         // Trees grow slower than they are cut down otherwise.
         let kind = match rng.u8(..16) {
-            0..=2 => Kind::Putfile,
+            0..=1 => Kind::Putfile,
+            2 => Kind::Putstream,
             3 => Kind::Mkdir,
-            4 => Kind::Open,
-            5 => Kind::Setacl,
+            4..=5 => Kind::Open,
+            6 => Kind::Setacl,
             _ => kind,
         };
         if without.contains(&kind) {
