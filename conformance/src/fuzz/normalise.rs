@@ -1,6 +1,8 @@
 //! What of a reply must differ between two servers is taken out of it: devices, inodes, times, blocks,
 //! the sizes of directories, free space, and the order in which directories list.
 
+use chirp_proto::Request;
+
 use super::Step;
 use super::kind::Kind;
 
@@ -15,7 +17,14 @@ pub fn reply(step: &Step, reply: &[u8]) -> Vec<u8> {
             None => line.to_vec(),
         }),
         Kind::Getdir | Kind::Audit => sorted(reply, 1),
-        Kind::Search => mapped(&sorted(reply, 1), found),
+        Kind::Search => match &step.request {
+            // Which match is the first is the file system's affair.
+            Request::Search { flags, .. } if flags & 1 != 0 => {
+                let lines = reply.iter().filter(|byte| **byte == b'\n').count();
+                format!("{lines} lines").into_bytes()
+            }
+            _ => mapped(&sorted(reply, 1), found),
+        },
         Kind::Getlongdir => mapped(&sorted(reply, 2), stat),
         Kind::TicketGet => mapped(reply, remaining),
         _ => reply.to_vec(),
@@ -88,8 +97,6 @@ fn numbers(line: &[u8], count: usize) -> Option<Vec<i64>> {
 
 #[cfg(test)]
 mod tests {
-    use chirp_proto::Request;
-
     use super::*;
 
     fn normal(request: Request, text: &str) -> String {
