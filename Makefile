@@ -4,13 +4,14 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test test-full bench build deps format lint docs deny unit clean
+.PHONY: help demo test test-full bench fuzz build deps format lint docs deny unit clean
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
 	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance"
 	@echo "make test-full  also what takes long or needs many open files: 10,000 connections and the like"
 	@echo "make bench   compare with the reference server and a raw floor on this machine"
+	@echo "make fuzz    fuzz every parser for FUZZ_SECONDS (20) seconds each; cc and a minute to build needed"
 	@echo "make build   release binaries in target/release"
 
 demo: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
@@ -28,6 +29,13 @@ BENCH_DIR ?= $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 
 bench: deps ; $(CARGO) build --release --locked -p chirp-server -p conformance
 	TMPDIR=$(BENCH_DIR) target/release/chirp-bench $(BENCH_ARGS)
+
+# Each parser for FUZZ_SECONDS seconds, coverage-guided.
+FUZZ_SECONDS ?= 20
+
+fuzz: deps
+	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz@0.13.2
+	scripts/fuzz $(FUZZ_SECONDS)
 
 build: ; $(CARGO) build --release --locked --workspace --bins
 
