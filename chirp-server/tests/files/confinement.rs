@@ -86,7 +86,7 @@ fn loops_end() {
     );
     alice.expect(
         "stat /a\nstat /self\nstat /a/x\ngetfile /self/y\n",
-        "-8\n-8\n-8\n-8\n",
+        "-8\n-3\n-3\n-3\n",
     );
     alice.expect("readlink /a 9\nunlink /a\n", "1\nb0\n");
     // Each link doubles the way: the number of steps is bounded, not only that of links.

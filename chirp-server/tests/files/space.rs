@@ -143,7 +143,7 @@ fn mkalloc_takes_from_the_allocation_above() {
         "mkalloc /m 1 448\nmkalloc /q 18446744073709551615 448\n",
         "-4\n-6\n",
     );
-    alice.expect("mkalloc /q -1 448\nmkalloc /none/q 1 448\n", "-8\n-2\n");
+    alice.expect("mkalloc /q -1 448\nmkalloc /none/q 1 448\n", "-8\n-3\n");
     alice.expect("mkalloc /zero 0 448\nmkalloc /zero/y 0 448\n", "0\n-6\n");
     assert_eq!(tree.names("m/n"), [".__acl", ".__alloc", "d"]);
     let alloc = fs::read_to_string(tree.host("m/n/.__alloc")).unwrap();

@@ -41,7 +41,9 @@ fn w22_listings_leak_no_descriptor() {
     owner.answer("getdir /\n");
     let before = open();
     owner.answer("getlongdir /\nsearch x / 0\naudit /\ngetdir /none\nrmall /none\n".repeat(500));
-    assert_eq!(open(), before);
+    // Connections of before may have been counted.
+    let after = open();
+    assert!(after <= before, "{after} after {before}");
 }
 
 #[test]

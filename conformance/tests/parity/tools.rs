@@ -112,7 +112,7 @@ fn put_follow(play: &mut Play) -> Result<()> {
     play.shell(&format!(
         "seq 1 200000 > log; chirp_put -f {ACCESS} log {{HOST}} /log & i=0; \
          while [ $i -lt 500 ] && ! [ \"$(stat -c %s {{ROOT}}/log 2>/dev/null || echo 0)\" -gt 1000000 ]; \
-         do i=$((i+1)); sleep 0.01; done; kill $!; wait $!; test $i -lt 500"
+         do i=$((i+1)); sleep 0.01; done; exec 2>/dev/null; kill $!; wait $!; test $i -lt 500"
     ))?;
     let length = std::fs::metadata(play.work().join("log"))?.len();
     play.wait_for_bytes(&["log"], length)
