@@ -79,7 +79,13 @@ fn differential(minutes: f64, seed: u64, without: &[Kind], all: bool) -> Result<
     let mut tally = Tally::default();
     let mut shown = BTreeSet::new();
     let mut next = seed;
-    while let Some(finding) = campaign::run([&left, &right], next, without, deadline, &mut tally)? {
+    while let Some(finding) = campaign::run(
+        [&left, &right],
+        next..u64::MAX,
+        without,
+        deadline,
+        &mut tally,
+    )? {
         next = finding.seed + 1;
         if shown.insert(finding.summary()) {
             println!("{finding}");

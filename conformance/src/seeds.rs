@@ -5,12 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::vector::{Login, Vector, latin1};
+use crate::vector::{Vector, latin1};
 
 /// The first byte of an input of the target `request`: plain lines, in pieces of 127 bytes.
 const PLAIN: u8 = 0x7f;
 
-/// Writes a file for each vector below `directory`: `request/`, `auth/`, `reply/`, `acl/` and `job/`.
+/// Writes a file for each vector below `directory`: `request/`, `reply/` and `acl/`.
 ///
 /// # Errors
 ///
@@ -28,30 +28,19 @@ pub fn write(vectors: &[Vector], directory: &Path) -> Result<usize> {
     for vector in vectors {
         let name = vector.name.as_str();
         let sent = latin1(&vector.send)?;
-        match vector.auth {
-            Login::None => seed("auth", name, &sent)?,
-            Login::Unix | Login::Address | Login::Hostname => {
-                let mut bytes = vec![PLAIN];
-                for line in &vector.setup {
-                    bytes.extend(latin1(line)?);
-                    bytes.push(b'\n');
-                }
-                bytes.extend_from_slice(&sent);
-                seed("request", name, &bytes)?;
-            }
+        let mut bytes = vec![PLAIN];
+        for line in &vector.setup {
+            bytes.extend(latin1(line)?);
+            bytes.push(b'\n');
         }
+        bytes.extend_from_slice(&sent);
+        seed("request", name, &bytes)?;
         if let Some(reply) = &vector.expect.reply {
             let reply = latin1(reply)?;
             seed("reply", name, &reply)?;
             if let Some(list) = reply.strip_prefix(b"0\n").filter(|_| name.contains("acl")) {
                 seed("acl", name, list)?;
             }
-        }
-        if name.starts_with("job-")
-            && let Some(end) = sent.iter().position(|byte| *byte == b'\n')
-            && let Some(body) = sent.get(end + 1..).filter(|body| !body.is_empty())
-        {
-            seed("job", name, body)?;
         }
     }
     Ok(count)
@@ -66,7 +55,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let vectors = crate::vector::recorded().unwrap();
         assert!(write(&vectors, directory.path()).unwrap() >= vectors.len());
-        for target in ["request", "auth", "reply", "acl", "job"] {
+        for target in ["request", "reply", "acl"] {
             let files = fs::read_dir(directory.path().join(target)).unwrap();
             assert!(files.count() > 1, "{target}");
         }

@@ -33,8 +33,8 @@ struct File {
 struct Entry {
     /// The kinds of requests, named as [`Kind`] names them.
     requests: Vec<String>,
-    /// The two normalised replies, each a regular expression for the whole of it, one code point a
-    /// byte; either server may give either.
+    /// The two normalised replies, each a regular expression for the whole of it: the first server's,
+    /// against which the second is held, and the second's. The other way round they are not accepted.
     replies: [String; 2],
     /// One server did what the other refused: the script ends here.
     #[serde(default)]
@@ -83,9 +83,7 @@ impl Accepted {
         let kind = Kind::of(&step.request);
         let fits = |pattern: &&Pattern| {
             let [one, other] = &pattern.replies;
-            pattern.kinds.contains(&kind)
-                && (one.is_match(left) && other.is_match(right)
-                    || other.is_match(left) && one.is_match(right))
+            pattern.kinds.contains(&kind) && one.is_match(left) && other.is_match(right)
         };
         let found = self.patterns.iter().find(fits)?;
         Some(match found.diverges {

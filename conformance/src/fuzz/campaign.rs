@@ -1,7 +1,8 @@
 //! Scripts until two servers differ, and the shortest script that shows it.
 
 use std::fmt;
-use std::time::Instant;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use fastrand::Rng;
@@ -20,6 +21,8 @@ const STEPS: usize = 40;
 const WITHOUT: [&[Kind]; 2] = [&[Kind::Open, Kind::Link], &[Kind::Putfile, Kind::Thirdput]];
 /// Bytes of a body that are shown.
 const SHOWN: usize = 32;
+/// How long shortening a script may go on; a replay that hangs may end later.
+const SHORTEN_MAX: Duration = Duration::from_secs(30);
 /// Replays that shortening a script may take.
 const REPLAYS_MAX: usize = 400;
 
@@ -52,20 +55,20 @@ pub struct Tally {
     pub requests: u64,
 }
 
-/// Plays scripts without some kinds of requests from `seed` on until `deadline`, or until a difference is found.
+/// Plays the scripts of `seeds`, without some kinds of requests, until `deadline`, or until a difference is found.
 ///
 /// # Errors
 ///
 /// Fails if a server cannot be reached, or a script cannot be prepared.
 pub fn run(
     servers: [&Server; 2],
-    seed: u64,
+    seeds: Range<u64>,
     without: &[Kind],
     deadline: Instant,
     tally: &mut Tally,
 ) -> Result<Option<Finding>> {
     let accepted = Accepted::load()?;
-    for seed in seed.. {
+    for seed in seeds {
         if Instant::now() >= deadline {
             break;
         }
@@ -126,11 +129,12 @@ fn shorten(
     mut difference: Difference,
     accepted: &Accepted,
 ) -> Result<Finding> {
+    let until = Instant::now() + SHORTEN_MAX;
     let mut replays = 0;
     let mut part = script.len() / 2;
     while part > 0 {
         let mut at = 0;
-        while at < script.len() && replays < REPLAYS_MAX {
+        while at < script.len() && replays < REPLAYS_MAX && Instant::now() < until {
             let mut shorter = script.clone();
             shorter.drain(at..(at + part).min(script.len()));
             replays += 1;

@@ -10,7 +10,7 @@
 //! - [`tree`]: what a script leaves behind
 //! - [`campaign`]: scripts until a difference; its shortest form
 //!
-//! Nothing here knows which of the two servers is ours.
+//! Nothing here knows which of the two servers is ours: the second is held against the first.
 
 pub mod accepted;
 pub mod campaign;

@@ -272,7 +272,8 @@ fn audit_cluster(play: &mut Play) -> Result<()> {
     )?;
     let outcome = play.shell(
         "echo 'echo {HOST}' > chirp_status; chmod 755 multirun chirp_status; \
-         PATH=$PWD:$PATH chirp_audit_cluster; cat audit.*.txt; rm -r /tmp/audit-$(id -u)",
+         export PATH=$PWD:$PATH; flock -w 60 /tmp/audit-$(id -u).lock sh -c \
+         'chirp_audit_cluster; cat audit.*.txt; rm -r /tmp/audit-$(id -u)'",
     )?;
     let text = String::from_utf8_lossy(&outcome.stdout);
     ensure!(text.contains("unix:"), "no owner in {outcome}");
