@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use conformance::coverage::Coverage;
 use conformance::differences::{Differences, path};
+use conformance::fuzz::accepted::Accepted;
 use conformance::fuzz::campaign::{self, Tally};
 use conformance::fuzz::kind::Kind;
 use conformance::program::{Maker, Program};
@@ -54,7 +55,12 @@ fn main() -> Result<()> {
         Command::Render => {
             let vectors = vector::recorded()?;
             let differences = Differences::accepted(&vectors)?;
-            let page = render::page(&vectors, &differences, &Coverage::written()?);
+            let page = render::page(
+                &vectors,
+                &differences,
+                &Accepted::load()?,
+                &Coverage::written()?,
+            );
             let path = path("../CONFORMANCE.md");
             fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
         }

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use crate::coverage::{Coverage, Status};
 use crate::differences::{Difference, Differences};
+use crate::fuzz::accepted::Accepted;
 use crate::vector::{Level, Vector};
 
 const HEAD: &str = "\
 # Conformance
 
-<!-- Written by `cargo run -p conformance -- render` from conformance/differences.toml and conformance/coverage.toml. -->
+<!-- Written by `cargo run -p conformance -- render` from conformance/differences.toml, fuzz.toml and coverage.toml. -->
 
 Our server and the reference's (Debian's `coop-computing-tools`) are started side by side and get the
 same bytes; a reply is compared byte by byte. `cargo nextest run -p conformance` does that with every
@@ -28,7 +29,12 @@ that our server no longer needs fails the run.
 
 /// Returns the text of `CONFORMANCE.md`.
 #[must_use]
-pub fn page(vectors: &[Vector], differences: &Differences, coverage: &Coverage) -> String {
+pub fn page(
+    vectors: &[Vector],
+    differences: &Differences,
+    random: &Accepted,
+    coverage: &Coverage,
+) -> String {
     let count = |level| {
         vectors
             .iter()
@@ -53,12 +59,46 @@ pub fn page(vectors: &[Vector], differences: &Differences, coverage: &Coverage) 
             }
         }
     }
+    random_scripts(&mut page, random);
     requests(&mut page, coverage);
     methods(&mut page, coverage);
     options(&mut page, coverage);
     replacing(&mut page, coverage);
     weaknesses(&mut page, coverage);
     page
+}
+
+fn random_scripts(page: &mut String, random: &Accepted) {
+    page.push_str(
+        "\nRandom scripts of several subjects (`conformance fuzz`, some in every test run) show these besides; \
+         replies are patterns, and what differs by nature (inodes, times, order) is left out.\n\n\
+         | Requests | Reference | Ours | Why |\n|---|---|---|---|\n",
+    );
+    for pattern in random.patterns() {
+        let (requests, [reference, ours], reason) = pattern.shown();
+        let requests: Vec<String> = requests.iter().map(|name| verb(name)).collect();
+        let (reference, ours) = (
+            cell(reference.trim_end(), false),
+            cell(ours.trim_end(), false),
+        );
+        let _ = writeln!(
+            page,
+            "| {} | {reference} | {ours} | {reason} |",
+            code(&requests)
+        );
+    }
+}
+
+/// Returns the verb on the wire of a request named as in the code.
+fn verb(name: &str) -> String {
+    let mut verb = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !verb.is_empty() {
+            verb.push('_');
+        }
+        verb.push(letter.to_ascii_lowercase());
+    }
+    verb
 }
 
 fn requests(page: &mut String, coverage: &Coverage) {

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use conformance::compare::Expected;
 use conformance::coverage::Coverage;
 use conformance::differences::{Differences, path};
+use conformance::fuzz::accepted::Accepted;
 use conformance::program::{Maker, Program};
 use conformance::target::{Options, Server};
 use conformance::vector::{self, Vector};
@@ -27,7 +28,12 @@ fn main() -> Result<ExitCode> {
     let vectors = vector::recorded()?;
     let differences = Arc::new(Differences::accepted(&vectors)?);
     let chosen: Vec<Arc<Vector>> = vectors.iter().cloned().map(Arc::new).collect();
-    let mut trials = checks(&vectors, &differences, &Coverage::written()?);
+    let mut trials = checks(
+        &vectors,
+        &differences,
+        &Accepted::load()?,
+        &Coverage::written()?,
+    );
     let servers = add_cases(&mut trials, &chosen, &differences);
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The trials are gone; the servers end here.
@@ -196,8 +202,13 @@ fn shorten(text: &str) -> String {
 }
 
 /// Cases about this suite itself.
-fn checks(vectors: &[Vector], differences: &Differences, coverage: &Coverage) -> Vec<Trial> {
-    let page = render::page(vectors, differences, coverage);
+fn checks(
+    vectors: &[Vector],
+    differences: &Differences,
+    random: &Accepted,
+    coverage: &Coverage,
+) -> Vec<Trial> {
+    let page = render::page(vectors, differences, random, coverage);
     vec![Trial::test(
         "suite::conformance-page-is-up-to-date",
         move || {

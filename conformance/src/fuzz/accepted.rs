@@ -9,17 +9,32 @@ use super::kind::Kind;
 
 const ACCEPTED: &str = include_str!("../../fuzz.toml");
 
-/// A known difference between the replies to one kind of request.
+/// The known differences between the replies to some kinds of requests.
 #[derive(Debug)]
 pub struct Accepted {
     patterns: Vec<Pattern>,
 }
 
+/// One of them.
 #[derive(Debug)]
-struct Pattern {
+pub struct Pattern {
     kinds: Vec<Kind>,
     replies: [Regex; 2],
     diverges: bool,
+    entry: Entry,
+}
+
+impl Pattern {
+    /// Returns the requests, named as [`Kind`] names them; the two replies, as they are written; why
+    /// both are right.
+    #[must_use]
+    pub fn shown(&self) -> (&[String], &[String; 2], &str) {
+        (
+            &self.entry.requests,
+            &self.entry.replies,
+            &self.entry.reason,
+        )
+    }
 }
 
 #[derive(Deserialize)]
@@ -28,7 +43,7 @@ struct File {
     difference: Vec<Entry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     /// The kinds of requests, named as [`Kind`] names them.
@@ -66,15 +81,22 @@ impl Accepted {
             let kinds: Result<Vec<Kind>, String> =
                 entry.requests.iter().map(|name| name.parse()).collect();
             let kinds = kinds.map_err(anyhow::Error::msg).context("fuzz.toml")?;
-            let [one, other] = entry.replies;
-            let whole = |text: String| Regex::new(&format!(r"(?s-u)\A(?:{text})\z"));
+            let [one, other] = &entry.replies;
+            let whole = |text: &str| Regex::new(&format!(r"(?s-u)\A(?:{text})\z"));
             patterns.push(Pattern {
                 kinds,
                 replies: [whole(one)?, whole(other)?],
                 diverges: entry.diverges,
+                entry,
             });
         }
         Ok(Self { patterns })
+    }
+
+    /// Returns them, in the order of the file.
+    #[must_use]
+    pub fn patterns(&self) -> &[Pattern] {
+        &self.patterns
     }
 
     /// Judges two replies that differ; none where that is not accepted.
