@@ -17,13 +17,23 @@ const NAME: &str = ".__uuid";
 const LENGTH: usize = 36;
 
 /// Returns the id of a tree, and gives it one if it has none. A file that holds no id is replaced: the
-/// reference refuses to start then (weakness W7). If none can be kept, this start gets one of its own.
+/// reference refuses to start then (weakness W7). If none can be kept, this start gets one of its own; so it
+/// does with `-R`, where nothing is written into the tree (weakness W19).
 #[must_use]
 pub fn tree_id(export: &Export) -> String {
     if let Some(id) = read(export) {
         return id;
     }
     let id = Uuid::new_v4().hyphenated().to_string().to_uppercase();
+    if export.is_read_only() {
+        tracing::warn!(
+            id,
+            file = NAME,
+            "the tree has no id and is read-only (-R), so this one is for this start only; start once \
+             without -R to keep one"
+        );
+        return id;
+    }
     if let Err(error) = write(export, &id) {
         tracing::warn!(%error, file = NAME, "cannot keep the tree's id; the next start will have another");
     }

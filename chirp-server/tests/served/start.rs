@@ -169,7 +169,8 @@ fn a_read_only_server_changes_nothing_for_anybody() {
     place.write("f", "x");
     place.directory("d", &format!("unix:{} rwldax\n", place.user));
     let superuser = format!("unix:{}", place.user);
-    let server = place.serve(&["-R", "-P", &superuser]);
+    // A catalog is told the tree's id, but this tree gets none to keep.
+    let server = place.serve(&["-R", "-P", &superuser, "-u", "127.0.0.1:9"]);
     let mut owner = server.owner();
     for line in [
         "putfile /g 420 1",
@@ -195,6 +196,7 @@ fn a_read_only_server_changes_nothing_for_anybody() {
     assert!(owner.answer("open /f r 0\n").starts_with(b"0\n"));
     owner.expect("fchmod 0 448\n", "-2\n");
     assert_eq!(owner.list("/"), [&b"d"[..], b"f"]);
+    assert!(!place.host(".__uuid").exists());
 }
 
 #[test]
