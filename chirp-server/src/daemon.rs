@@ -32,8 +32,18 @@ const DETACHED: &str = "--detached";
 ///
 /// # Errors
 ///
-/// The program cannot be started again, or the file cannot be written; then nothing is left running.
-pub fn start(manner: Manner, pid_file: Option<&Path>) -> anyhow::Result<ExitCode> {
+/// The program cannot be started again, the file cannot be written, or the log is to go to standard
+/// output, which nobody would read; then nothing is left running.
+pub fn start(
+    manner: Manner,
+    pid_file: Option<&Path>,
+    log: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        log != Some(Path::new(":stdout")),
+        "the log of a server in the background (-b) cannot go to its standard output (-o :stdout), \
+         which it lets go of: name a file with -o"
+    );
     if let Some(path) = pid_file {
         std::fs::metadata(directory(path)).with_context(|| named(path))?;
     }
@@ -53,7 +63,7 @@ pub fn start(manner: Manner, pid_file: Option<&Path>) -> anyhow::Result<ExitCode
         pipe.take(READY.len() as u64).read_to_end(&mut said)?;
     }
     if said != READY {
-        return failed(manner, &mut child);
+        return failed(manner, &mut child, &said);
     }
     if let Some(path) = pid_file
         && let Err(error) = write_pid(path, child.id())
@@ -65,7 +75,17 @@ pub fn start(manner: Manner, pid_file: Option<&Path>) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn failed(manner: Manner, child: &mut Child) -> anyhow::Result<ExitCode> {
+/// Waits for a server that did not become ready, and returns its exit status. One that said something
+/// else is not about to end, so it is ended.
+fn failed(manner: Manner, child: &mut Child, said: &[u8]) -> anyhow::Result<ExitCode> {
+    if !said.is_empty() {
+        child.kill()?;
+        child.wait()?;
+        anyhow::bail!(
+            "the server in the background (-b) said {:?} where it says that it is ready; it was ended",
+            said.escape_ascii().to_string()
+        );
+    }
     let status = child.wait()?;
     let code = status
         .code()
@@ -129,4 +149,21 @@ pub fn ready() -> anyhow::Result<()> {
     let _ = rustix::io::write(rustix::stdio::stdout(), READY);
     rustix::stdio::dup2_stdout(&null)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_anything_but_that_it_is_ready_is_ended() {
+        let begun = Instant::now();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let error = failed(Manner::of(None), &mut child, b"a line").unwrap_err();
+        assert!(error.to_string().contains("\"a line\""), "{error}");
+        assert!(child.try_wait().unwrap().is_some());
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
 }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         }
     };
     let ended = if args.background && !args.detached {
-        daemon::start(manner, args.pid_file.as_deref())
+        daemon::start(manner, args.pid_file.as_deref(), args.log.as_deref())
     } else {
         server::run(args, manner).map(|()| ExitCode::SUCCESS)
     };

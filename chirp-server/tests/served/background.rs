@@ -144,6 +144,17 @@ fn why_it_does_not_start_is_told_and_so_is_the_status() {
 }
 
 #[test]
+fn a_log_that_nobody_would_read_is_refused() {
+    let place = Place::new();
+    let mut command = Server::command(&place);
+    let output = run(command.args(["-b", "-o", ":stdout"]));
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("-o :stdout") && said.contains("-b"), "{said}");
+    assert!(!place.base("port").exists(), "nothing was started");
+}
+
+#[test]
 fn without_background_there_is_no_process_id_file() {
     let place = Place::new();
     let pid_file = place.base("pid");
