@@ -163,6 +163,11 @@ impl Jobs {
         }
     }
 
+    /// Reports whether a job is being worked on, from the making of its sandbox to the removal.
+    pub(crate) fn is_working(&self) -> bool {
+        !lock(&self.shared.working).is_empty()
+    }
+
     /// Returns the permits for bodies above [`LARGE_BODY`].
     pub(crate) fn large_bodies(&self) -> &Arc<Semaphore> {
         &self.shared.large_bodies

@@ -55,6 +55,7 @@ pub(super) async fn run(
     run_in(shared, ground, &job, &sandbox, &cancel).await;
     // Removing what a program has made takes its time.
     let _ = blocking(move || drop(sandbox)).await;
+    ground.server.export.space().changed_outside();
 }
 
 async fn run_in(

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::jobs::Jobs;
 use crate::server::Server;
 
 /// How old the figures on the disk may be, and how long what programs wrote may go uncounted.
@@ -17,10 +18,11 @@ pub async fn upkeep(server: Arc<Server>) {
     let mut pause = EVERY;
     while server.export.space().has_allocations() {
         tokio::time::sleep(pause).await;
-        let running = server.exec.as_ref().is_some_and(|exec| {
+        let programs = server.exec.as_ref().is_some_and(|exec| {
             let all = exec.executions.list("", true);
             all.iter().any(|execution| execution.ended.is_none())
         });
+        let running = programs || server.jobs.as_ref().is_some_and(Jobs::is_working);
         let begun = Instant::now();
         let space = server.export.space().clone();
         let work = tokio::task::spawn_blocking(move || {

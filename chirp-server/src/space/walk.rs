@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, Dir as Entries, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::book::{Id, id};
+use crate::vfs::temporary::is_temporary;
 use crate::vfs::{Dir, is_reserved};
 
 /// What is to be done with a tree.
@@ -108,7 +109,9 @@ pub(super) fn walk(top: &Dir, home: Id, visitor: &mut impl Visitor) -> Result<()
     Ok(())
 }
 
-/// Sees the files of a directory and notes its directories.
+/// Sees the files of a directory and notes its directories. What will be gone or is not there yet (the
+/// sandboxes of jobs, what is under construction) is in nobody's figures; what was shelved while a tree
+/// is removed is.
 fn enter(
     dir: &OwnedFd,
     path: &[u8],
@@ -133,6 +136,7 @@ fn enter(
         }
         visitor.entry()?;
         match entry.file_type() {
+            FileType::Directory if is_temporary(name) => {}
             FileType::Directory => pending.push(name.to_vec()),
             FileType::RegularFile | FileType::Unknown => {
                 let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -141,7 +145,9 @@ fn enter(
                     Err(errno) => return Err(errno),
                 };
                 if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                    pending.push(name.to_vec());
+                    if !is_temporary(name) {
+                        pending.push(name.to_vec());
+                    }
                 } else if !is_reserved(name) {
                     visitor.file(home, &stat)?;
                 }

@@ -224,8 +224,7 @@ impl Unfinished {
             return None;
         }
         let name = words.next()?.to_vec();
-        let ours = [temporary::PREFIX, temporary::JOB_PREFIX];
-        let safe = ours.iter().any(|prefix| name.starts_with(prefix)) && !name.contains(&b'/');
+        let safe = temporary::is_temporary(&name) && !name.contains(&b'/');
         (safe && words.next().is_none()).then_some((id, Self { dir_path, name }))
     }
 

@@ -18,6 +18,11 @@ pub(super) const PREFIX: &[u8] = b".__put.";
 /// The prefix of the sandboxes of jobs, which are temporary too.
 pub(crate) const JOB_PREFIX: &[u8] = b".__job.";
 
+/// Reports whether a name is that of something that is under construction or of a job's sandbox.
+pub(crate) fn is_temporary(name: &[u8]) -> bool {
+    name.starts_with(PREFIX) || name.starts_with(JOB_PREFIX)
+}
+
 /// A temporary name in a directory. Dropping it removes what has the name.
 #[derive(Debug)]
 pub struct Temporary {

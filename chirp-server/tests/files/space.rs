@@ -572,6 +572,23 @@ fn many_clients_together_get_no_more_than_there_is() {
 }
 
 #[test]
+fn sandboxes_and_what_is_under_construction_are_not_counted() {
+    let tree = limited(MIB);
+    for (name, size) in [
+        (".__job.1.00", 20_000),
+        (".__put.00", 20_000),
+        (".__rm.1", 5000),
+    ] {
+        fs::create_dir_all(tree.host(name).join("d")).unwrap();
+        fs::write(tree.host(name).join("d/f"), vec![0; size]).unwrap();
+    }
+    let space = tree.export.space();
+    space.changed_outside();
+    space.recount().unwrap();
+    assert_eq!(used(&mut tree.alice(), "/"), 8192);
+}
+
+#[test]
 fn what_programs_did_is_counted_while_the_tree_is_served() {
     let tree = limited(MIB);
     let mut alice = tree.alice();
