@@ -1,6 +1,8 @@
 //! `mkdir`, `rmdir`, `rmall`, `unlink`, `rename`, `link`, `symlink`, `readlink`, `localpath`
 //! (part 3.6).
 
+use std::sync::Arc;
+
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
@@ -82,7 +84,18 @@ pub(crate) fn rename(export: &Export, from: &Granted, to: &Granted) -> Result<Ou
     // Only after both names' rights were found good: the reference looks at them first.
     from.stat()?;
     if from.directory().is_ok() {
-        export.journal.moving(from.path(), to.path())?;
+        let (from, to) = ((**from).clone(), (**to).clone());
+        let (space, journal) = (export.space.clone(), Arc::clone(&export.journal));
+        let work = move || {
+            journal.moving(from.path(), to.path())?;
+            space.rename(&from, &to)?;
+            Ok(Outcome::Number(0))
+        };
+        // It is counted first if it changes its allocation.
+        return match export.space.has_allocations() {
+            true => Ok(Outcome::blocking(false, move |_| work())),
+            false => Ok(work()?),
+        };
     }
     export.space.rename(from, to)?;
     Ok(Outcome::Number(0))

@@ -12,8 +12,8 @@ use super::walk::{Place, Visitor, walk};
 use crate::vfs::Dir;
 
 /// Files and directories of the largest directory that is moved from one allocation to another:
-/// all others wait while it is counted, a few ten milliseconds.
-const MOVED_MAX: usize = 10_000;
+/// all others wait while it is counted, a few milliseconds.
+const MOVED_MAX: usize = 1000;
 
 /// What a whole tree takes.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ pub(super) struct Moved {
 ///
 /// # Errors
 ///
-/// `XDEV` for one with more than 10,000 entries; the system's.
+/// `XDEV` for one with more than 1,000 entries; the system's.
 pub(super) fn moved(book: &Book, dir: &Dir, home: Id) -> Result<Moved, Errno> {
     let mut moving = Moving {
         book,

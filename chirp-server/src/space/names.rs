@@ -124,7 +124,7 @@ impl Space {
     /// # Errors
     ///
     /// As [`Located::rename`]; `NOSPC` if the allocation that it is moved to has not enough left;
-    /// `XDEV` for a directory with more than 10,000 entries below it that would change its
+    /// `XDEV` for a directory with more than 1,000 entries below it that would change its
     /// allocation.
     pub fn rename(&self, from: &Located, to: &Located) -> Result<(), Errno> {
         let Some((_, book)) = self.limited().filter(|_| !from.is_root() && !to.is_root()) else {

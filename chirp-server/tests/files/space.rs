@@ -589,6 +589,20 @@ fn sandboxes_and_what_is_under_construction_are_not_counted() {
 }
 
 #[test]
+fn a_directory_that_takes_long_to_count_stays_in_its_allocation() {
+    let tree = limited(MIB);
+    let mut alice = tree.alice();
+    alice.expect("mkdir /d 448\nmkalloc /m 1000 448\n", "0\n0\n");
+    // The list is the first entry.
+    for number in 0..999 {
+        fs::write(tree.host("d").join(number.to_string()), "").unwrap();
+    }
+    alice.expect("rename /d /m/d\nrename /m/d /d\n", "0\n0\n");
+    fs::write(tree.host("d/one more"), "").unwrap();
+    alice.expect("rename /d /m/d\nrename /d /e\n", "-16\n0\n");
+}
+
+#[test]
 fn what_programs_did_is_counted_while_the_tree_is_served() {
     let tree = limited(MIB);
     let mut alice = tree.alice();
