@@ -119,6 +119,15 @@ impl Rights {
         self.own & needed.own == needed.own && self.reserved & needed.reserved == needed.reserved
     }
 
+    /// Reports whether a mask of these rights leaves all that the mask `other` leaves. A bare `v` is as
+    /// in [`Rights::masked_by`].
+    #[must_use]
+    pub const fn leaves(self, other: Self) -> bool {
+        let reserved = other.reserves();
+        self.own & other.own == other.own
+            && (other.own & Self::RESERVE.own == 0 || self.reserves() & reserved == reserved)
+    }
+
     /// Reports whether there is no right at all.
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -68,11 +68,11 @@ pub struct Subject {
 
 impl Subject {
     /// Makes an identity of what a method proved; white space and whatever is not printable ASCII
-    /// becomes `_` (part 2.1).
+    /// becomes `_` (part 2.1), and so does `"`, which ends a subject in a ticket's file.
     #[must_use]
     pub fn new(method: Method, proven: &[u8]) -> Self {
         let clean = proven.iter().map(|byte| match byte {
-            b'!'..=b'~' => char::from(*byte),
+            b'!'..=b'~' if *byte != b'"' => char::from(*byte),
             _ => '_',
         });
         let text = method.name().chars().chain([':']).chain(clean).collect();
@@ -131,6 +131,9 @@ mod tests {
         let subject = Subject::new(Method::Unix, b"al ice\n\xc3\xa9");
         assert_eq!(subject.as_str(), "unix:al_ice___");
         assert_eq!((subject.method(), subject.name()), ("unix", "al_ice___"));
+        let quoted = Subject::new(Method::Hostname, b"a\"b.example");
+        assert_eq!(quoted.as_str(), "hostname:a_b.example");
+        assert_eq!(Subject::parse(quoted.as_str().as_bytes()), Some(quoted));
     }
 
     #[test]

@@ -27,6 +27,14 @@ pub struct Mask {
     pub rights: Rights,
 }
 
+impl Mask {
+    /// Reports whether this is of a directory below another one, by whole components.
+    #[must_use]
+    pub fn is_below(&self, dir: &[u8]) -> bool {
+        covers(dir, &self.path) && components(&self.path).count() > components(dir).count()
+    }
+}
+
 /// Why a text is no ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
@@ -170,6 +178,14 @@ impl Ticket {
             .map(|mask| mask.rights)
             .reduce(Rights::masked_by)
             .unwrap_or(Rights::NONE)
+    }
+
+    /// Reports whether this ticket leaves all of these rights in a directory, named as in
+    /// [`Ticket::mask`], and in every one below it.
+    #[must_use]
+    pub fn leaves(&self, dir: &[u8], rights: Rights) -> bool {
+        let mut within = self.masks.iter().filter(|mask| mask.is_below(dir));
+        self.mask(dir).leaves(rights) && within.all(|mask| mask.rights.leaves(rights))
     }
 
     /// Sets or replaces the mask of a directory, named as in [`Ticket::mask`].

@@ -241,8 +241,8 @@ impl Export {
             .acls
             .rights(acl, who.subject().as_str())
             .map_err(Undecided::Group)?;
-        if let Some(ticket) = who.ticket() {
-            rights = rights.masked_by(self.tickets.find(ticket)?.mask(path));
+        if let Some(ticket) = self.tickets.acting(who)? {
+            rights = rights.masked_by(ticket.mask(path));
         }
         if self.read_only {
             rights = rights.intersection(Rights::READ.union(Rights::LIST));

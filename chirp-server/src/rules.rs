@@ -1,93 +1,48 @@
 //! The rule that each request needs, in one table, to be held against parts 3, 6 and 7 of
 //! `chirp-protocol.md`.
 //!
-//! [`crate::dispatch`] asks the [`crate::authorize::Door`] for what stands here; the tests play each verb
-//! with sets of rights and hold the answers against this table, so the two cannot part.
+//! [`crate::dispatch`] asks the [`crate::authorize::Door`] for what stands here, and each way through the
+//! door says in which directory, and whether a link at the end is followed. `tests/files/rights.rs` plays
+//! verbs of most rows with sets of rights, and holds the answers against this table.
 
 use chirp_proto::acl::Rights;
 
-/// What a verb needs of its path.
+/// What a verb needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// The verbs.
     pub verbs: &'static [&'static str],
     /// Sets of rights of which each is enough, in the letters of lists; `n` for none.
     pub enough: &'static [&'static str],
-    /// In which directory they are needed.
-    pub place: Place,
-    /// Whether a link at the end of the path is followed first.
-    pub follows: bool,
 }
-
-/// In which directory rights are needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// No rights are asked for, or not by path.
-    Nowhere,
-    /// In the directory itself that the path names.
-    Itself,
-    /// In the path's directory; of a directory in itself (part 3.1).
-    Governing,
-    /// In the directory that holds the name.
-    Holder,
-    /// In the directory that holds the name, or for what is no directory in the one above (part 6.6).
-    HolderOrAbove,
-}
-
-use Place::{Governing, Holder, HolderOrAbove, Itself, Nowhere};
 
 /// The table. `open` needs each right that its letters ask for, `access` those of its mode; `link` and
 /// `rename` need W for their second path too, `exec` and jobs R and W for their inputs and outputs.
 pub const RULES: &[Rule] = &[
-    rule(
-        &["getfile", "getstream", "hash", "md5", "sha256"],
-        &["r"],
-        Governing,
-        true,
-    ),
-    rule(
-        &["getxattr", "listxattr", "thirdput"],
-        &["r"],
-        Governing,
-        true,
-    ),
-    rule(
-        &["lgetxattr", "llistxattr", "readlink"],
-        &["r"],
-        Governing,
-        false,
-    ),
-    rule(
-        &["stat", "statfs", "localpath", "lsalloc"],
-        &["l"],
-        Governing,
-        true,
-    ),
-    rule(&["lstat"], &["l"], Governing, false),
-    rule(&["getdir", "getlongdir", "search"], &["l"], Itself, true),
-    rule(
-        &["access", "open"],
-        &["r", "w", "x", "l", "p"],
-        Governing,
-        true,
-    ),
-    rule(&["putfile", "putstream"], &["w", "p"], Governing, true),
+    rule(&["getfile", "getstream", "hash", "md5", "sha256"], &["r"]),
+    rule(&["getxattr", "listxattr"], &["r"]),
+    rule(&["lgetxattr", "llistxattr", "readlink"], &["r"]),
+    rule(&["stat", "statfs", "localpath", "lsalloc"], &["l"]),
+    // R of a file or a link, which is copied itself; L of a directory.
+    rule(&["thirdput"], &["r", "l"]),
+    rule(&["lstat"], &["l"]),
+    rule(&["getdir", "getlongdir", "search"], &["l"]),
+    rule(&["access", "open"], &["r", "w", "x", "l", "p"]),
+    rule(&["putfile", "putstream"], &["w", "p"]),
     rule(
         &["chmod", "chown", "lchown", "truncate", "utime", "setrep"],
         &["w"],
-        Governing,
-        true,
     ),
-    rule(&["setxattr", "removexattr"], &["w"], Governing, true),
-    rule(&["lsetxattr", "lremovexattr"], &["w"], Governing, false),
-    rule(&["symlink"], &["w"], Governing, false),
-    rule(&["mkdir", "mkalloc"], &["w", "v"], Holder, false),
-    rule(&["link"], &["rw"], Governing, false),
-    rule(&["rename"], &["rwd"], HolderOrAbove, false),
-    rule(&["unlink", "rmdir", "rmall"], &["d"], HolderOrAbove, false),
-    rule(&["setacl", "resetacl", "audit"], &["a"], Itself, true),
-    rule(&["getacl"], &["n"], Nowhere, true),
-    rule(&["exec", "job_create", "job_commit"], &["x"], Itself, true),
+    rule(&["setxattr", "removexattr"], &["w"]),
+    rule(&["lsetxattr", "lremovexattr"], &["w"]),
+    rule(&["symlink"], &["w"]),
+    rule(&["mkdir", "mkalloc"], &["w", "v"]),
+    rule(&["link"], &["rw"]),
+    rule(&["rename"], &["rwd"]),
+    rule(&["unlink", "rmdir", "rmall"], &["d"]),
+    rule(&["setacl", "resetacl", "audit"], &["a"]),
+    rule(&["getacl"], &["n"]),
+    rule(&["exec", "job_create", "job_commit"], &["x"]),
     // By whose it is: the caller's own, or any for the superuser.
     rule(
         &[
@@ -97,67 +52,34 @@ pub const RULES: &[Rule] = &[
             "ticket_list",
         ],
         &["n"],
-        Nowhere,
-        false,
     ),
     // Besides: all the rights that the mask leaves.
-    rule(&["ticket_modify"], &["n"], Itself, true),
-    rule(
-        &["job_wait", "job_status", "job_reap", "job_kill"],
-        &["n"],
-        Nowhere,
-        false,
-    ),
+    rule(&["ticket_modify"], &["n"]),
+    rule(&["job_wait", "job_status", "job_reap", "job_kill"], &["n"]),
     rule(
         &["exec_attach", "exec_status", "exec_wait", "exec_signal"],
         &["n"],
-        Nowhere,
-        false,
     ),
-    rule(
-        &["exec_list", "exec_remove", "exec_output"],
-        &["n"],
-        Nowhere,
-        false,
-    ),
+    rule(&["exec_list", "exec_remove", "exec_output"], &["n"]),
     // The superuser's.
-    rule(&["debug"], &["n"], Nowhere, false),
-    rule(&["whoami", "whoareyou", "features"], &["n"], Nowhere, false),
+    rule(&["debug"], &["n"]),
+    rule(&["whoami", "whoareyou", "features"], &["n"]),
     // By descriptors, which were opened with the rights for what they can do.
     rule(
         &[
             "close", "pread", "sread", "pwrite", "swrite", "fstat", "fstatfs",
         ],
         &["n"],
-        Nowhere,
-        false,
     ),
-    rule(
-        &["fsync", "ftruncate", "fchmod", "fchown"],
-        &["n"],
-        Nowhere,
-        false,
-    ),
+    rule(&["fsync", "ftruncate", "fchmod", "fchown"], &["n"]),
     rule(
         &["fgetxattr", "flistxattr", "fsetxattr", "fremovexattr"],
         &["n"],
-        Nowhere,
-        false,
     ),
 ];
 
-const fn rule(
-    verbs: &'static [&'static str],
-    enough: &'static [&'static str],
-    place: Place,
-    follows: bool,
-) -> Rule {
-    Rule {
-        verbs,
-        enough,
-        place,
-        follows,
-    }
+const fn rule(verbs: &'static [&'static str], enough: &'static [&'static str]) -> Rule {
+    Rule { verbs, enough }
 }
 
 impl Rule {
@@ -167,7 +89,7 @@ impl Rule {
         RULES.iter().find(|rule| rule.verbs.contains(&verb))
     }
 
-    /// Reports whether rights in [`Rule::place`] are enough.
+    /// Reports whether rights in the directory that counts are enough.
     #[must_use]
     pub fn allows(&self, held: Rights) -> bool {
         self.enough

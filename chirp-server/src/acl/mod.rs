@@ -185,7 +185,8 @@ impl Acls {
         let place = rustix::fs::readlink(link, Vec::new());
         let place = place.map_or_else(
             |_| "?".to_owned(),
-            |path| path.to_string_lossy().into_owned(),
+            // A name may hold anything, and a line of the log is one line.
+            |path| path.as_bytes().escape_ascii().to_string(),
         );
         tracing::warn!(file = %format!("{place}/.__acl"), "access control list: {}", what());
     }

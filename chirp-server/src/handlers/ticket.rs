@@ -106,13 +106,10 @@ pub(crate) fn list(export: &Export, who: &Principal, owner: &[u8]) -> Result<Out
 
 /// Refuses who acts by a ticket that counts no more.
 fn current(export: &Export, who: &Principal) -> Result<(), Failure> {
-    if let Some(ticket) = who.ticket() {
-        export
-            .tickets
-            .find(ticket)
-            .map_err(|_| Code::NotAuthorized)?;
+    match export.tickets.acting(who) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Code::NotAuthorized.into()),
     }
-    Ok(())
 }
 
 /// Reads whom a request names.

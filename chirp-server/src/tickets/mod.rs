@@ -36,6 +36,9 @@ const OWN_MAX: usize = 1000;
 /// Tickets in all.
 const ALL_MAX: usize = 20_000;
 
+/// Tickets whose time is over that one request removes at most.
+const FORGET_MAX: usize = 64;
+
 /// How often tickets whose time is over are removed.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -104,7 +107,6 @@ impl Tickets {
     }
 
     fn sweep_entries(&self, directory: OwnedFd) -> Result<(), Errno> {
-        let mut found = BTreeMap::new();
         for entry in Entries::new(directory)? {
             let entry = entry?;
             let Some(digits) = entry.file_name().to_bytes().strip_prefix(PREFIX) else {
@@ -114,24 +116,29 @@ impl Tickets {
             let Some(name) = TicketName::from_digits(digits) else {
                 continue;
             };
-            let mut known = self.known();
-            match self.read(name) {
-                Ok(ticket) => {
-                    found.insert(name, Known::of(&ticket));
-                }
-                Err(Worthless::System(errno)) if errno != Errno::INVAL && errno != Errno::FBIG => {
-                    tracing::warn!(ticket = name.digits(), error = %errno, "cannot read a ticket; it is kept");
-                }
-                Err(reason) => {
-                    known.remove(&name);
-                    drop(known);
-                    self.drop_worthless(name, &reason);
-                }
+            // Held for one file at a time: what is registered or deleted meanwhile stays so.
+            self.review(&mut self.known(), name);
+        }
+        Ok(())
+    }
+
+    /// Reads a ticket's file, notes what it says, and removes it if it is worth nothing.
+    fn review(&self, known: &mut BTreeMap<TicketName, Known>, name: TicketName) {
+        match self.read(name) {
+            Ok(ticket) => {
+                known.insert(name, Known::of(&ticket));
+            }
+            Err(Worthless::System(Errno::NOENT)) => {
+                known.remove(&name);
+            }
+            Err(Worthless::System(errno)) if errno != Errno::INVAL && errno != Errno::FBIG => {
+                tracing::warn!(ticket = name.digits(), error = %errno, "cannot read a ticket; it is kept");
+            }
+            Err(reason) => {
+                known.remove(&name);
+                self.drop_worthless(name, &reason);
             }
         }
-        // What was registered while this went on is there already.
-        self.known().extend(found);
-        Ok(())
     }
 
     fn drop_worthless(&self, name: TicketName, reason: &Worthless) {
@@ -163,6 +170,24 @@ impl Tickets {
                 tracing::warn!(ticket = name.digits(), %reason, "a ticket is ignored");
                 Err(Errno::NOENT)
             }
+        }
+    }
+
+    /// Returns the ticket by which somebody acts, if it is by one. It is still the one of the login:
+    /// after its end anybody may have registered the same key as his own.
+    ///
+    /// # Errors
+    ///
+    /// `NOENT` if it counts no more or is another owner's by now, or the system's.
+    pub(crate) fn acting(&self, who: &Principal) -> Result<Option<Arc<Ticket>>, Errno> {
+        let Some(name) = who.ticket() else {
+            return Ok(None);
+        };
+        let ticket = self.find(name)?;
+        if ticket.owner() == who.subject() {
+            Ok(Some(ticket))
+        } else {
+            Err(Errno::NOENT)
         }
     }
 
@@ -210,9 +235,9 @@ impl Tickets {
             Some(most) => seconds.min(i64::try_from(most.as_secs()).unwrap_or(i64::MAX)),
             None => seconds,
         });
-        if let Some(ticket) = who.ticket() {
+        if let Some(acting) = self.acting(who).map_err(code)? {
             // A ticket makes none that outlives it (part 7.3).
-            expires = expires.min(self.find(ticket).map_err(code)?.expires());
+            expires = expires.min(acting.expires());
         }
         let ticket = Ticket::new(owner, key, expires).map_err(|_| Code::InvalidRequest)?;
         let mut known = self.known();
@@ -223,11 +248,13 @@ impl Tickets {
             return Err(Code::NotAuthorized);
         }
         if !known.contains_key(&name) {
-            known.retain(|_, ticket| ticket.expires > now());
-            let own = known
-                .values()
+            self.forget_ended(&mut known);
+            let now = now();
+            let counts = known.values().filter(|known| known.expires > now);
+            let own = counts
+                .clone()
                 .filter(|known| known.owner == *ticket.owner());
-            if known.len() >= ALL_MAX || own.count() >= OWN_MAX {
+            if counts.count() >= ALL_MAX || own.count() >= OWN_MAX {
                 return Err(Code::NoSpace);
             }
         }
@@ -236,11 +263,28 @@ impl Tickets {
         Ok(())
     }
 
+    /// Removes tickets whose time is over, so that the files of such as end at once do not pile up
+    /// until the next sweep. As one request adds one file and this removes several, few are enough.
+    fn forget_ended(&self, known: &mut BTreeMap<TicketName, Known>) {
+        let now = now();
+        let ended = known.iter().filter(|(_, ticket)| ticket.expires <= now);
+        let ended: Vec<_> = ended.map(|(name, _)| *name).take(FORGET_MAX).collect();
+        for name in ended {
+            // By what the file says now: another server on the same directory may have renewed it.
+            self.review(known, name);
+            // One that cannot be read is left to the sweeps, and does not stand in others' way here.
+            if known.get(&name).is_some_and(|ticket| ticket.expires <= now) {
+                known.remove(&name);
+            }
+        }
+    }
+
     /// Sets the mask of one directory, whose link-free path below the root this is.
     ///
     /// # Errors
     ///
-    /// As [`Tickets::for_owner`]; -2 with `-R`; -5 if the file would become too large; -8 for a path
+    /// As [`Tickets::for_owner`]; -2 with `-R`, or from who acts by a ticket for more than that leaves
+    /// in the directory or somewhere below it; -5 if the file would become too large; -8 for a path
     /// that cannot be kept; and the system's.
     pub(crate) fn modify(
         &self,
@@ -253,6 +297,10 @@ impl Tickets {
         self.changeable()?;
         let _held = self.known();
         let mut ticket = Ticket::clone(&*self.for_owner(who, is_superuser, name)?);
+        let acting = self.acting(who).map_err(code)?;
+        if acting.is_some_and(|acting| !acting.leaves(dir, rights)) {
+            return Err(Code::NotAuthorized);
+        }
         ticket.set_mask(dir, rights).map_err(|error| match error {
             TicketError::TooLong => Code::TooBig,
             _ => Code::InvalidRequest,

@@ -215,3 +215,25 @@ fn the_superuser_and_read_only_mean_the_same_to_both_servers() {
     compare(lists(), &place, &["-P", "address:127.0.0.1"]);
     compare(lists(), &place, &["-R"]);
 }
+
+#[test]
+fn a_directory_s_name_cannot_write_lines_into_the_log() {
+    let place = Place::new();
+    let list = format!("unix:{} rwlda\n", place.user);
+    place.directory("x\nforged \"line\" \u{1b}[2J", &list);
+    place.write(
+        "x\nforged \"line\" \u{1b}[2J/.__acl",
+        format!("{list}garbage\n"),
+    );
+    let server = place.serve(&[]);
+    server
+        .owner()
+        .answer("getdir /x%0Aforged%20%22line%22%20%1b[2J\n");
+    let log = server.log();
+    assert!(log.contains("first line 2"), "{log}");
+    assert!(log.contains("x\\nforged"), "{log}");
+    assert!(
+        !log.lines().any(|line| line.starts_with("forged")) && !log.contains('\u{1b}'),
+        "{log}"
+    );
+}

@@ -413,6 +413,116 @@ fn the_number_of_tickets_is_bounded() {
         .expect("ticket_register self 600 1\nz", "-6\n");
 }
 
+/// Returns the names of the ticket files.
+fn files(place: &Place) -> Vec<String> {
+    let names = fs::read_dir(place.base("root")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| name.starts_with(".__ticket."))
+        .collect()
+}
+
+#[test]
+fn a_session_by_a_ticket_has_nothing_from_the_next_owner_of_its_key() {
+    let place = place();
+    let all = format!("unix:{} rwlda\naddress:127.0.0.1 rl\n", place.user);
+    place.write(".__acl", &all);
+    let server = place.serve(&[]);
+    let (mut owner, mut guest) = (server.owner(), server.guest(1));
+    let holder = Holder::new(1024);
+    holder.register(&mut owner, 600);
+    holder.allow(&mut owner, &[("/s", "rl")]);
+    let mut session = holder.login(&server, &own(&place));
+    session.expect(
+        "getfile /s/f\ngetfile /secret/f\nticket_list self\n",
+        format!("7\ncontent-2\n0\n39\nticket:{}0\n", holder.digest),
+    );
+    owner.expect(format!("ticket_delete ticket:{}\n", holder.digest), "0\n");
+    // The guest's masks are bounded by the guest's rights, and not those of the session's owner.
+    holder.register(&mut guest, 600);
+    holder.allow(&mut guest, &[("/", "rl")]);
+    session.expect(
+        "getfile /s/f\ngetfile /secret/f\ngetdir /\nticket_list self\nticket_register self 600 3\nabc",
+        "-2\n-2\n-2\n-2\n-2\n",
+    );
+    holder
+        .login(&server, "address:127.0.0.1")
+        .expect("getfile /secret/f\n", "-2\n");
+    // Their owner's again, it is good again.
+    guest.expect(format!("ticket_delete ticket:{}\n", holder.digest), "0\n");
+    holder.register(&mut owner, 600);
+    holder.allow(&mut owner, &[("/s", "rl")]);
+    session.expect("getfile /s/f\n", "7\ncontent");
+}
+
+#[test]
+fn tickets_that_end_at_once_do_not_fill_the_disk() {
+    let place = place();
+    let server = place.serve(&[]);
+    let mut guest = server.guest(1);
+    let requests: String = (0..200)
+        .map(|n| format!("ticket_register self {} 4\n{n:04}", -(n % 2)))
+        .collect();
+    guest.expect(requests, "0\n".repeat(200));
+    let last = files(&place);
+    assert_eq!(last, [format!(".__ticket.{}", digest("0199"))]);
+    // Renewed by another server meanwhile: it stays and counts.
+    let text = fs::read_to_string(place.host(&last[0])).unwrap();
+    let end = text.split('"').nth(5).unwrap();
+    place.write(&last[0], text.replace(end, "9999999999"));
+    guest.expect("ticket_register self 600 3\nabc", "0\n");
+    assert_eq!(files(&place).len(), 2);
+    let list = String::from_utf8(guest.answer("ticket_list self\n")).unwrap();
+    assert!(
+        list.contains(&digest("0199")) && list.contains(&digest("abc")),
+        "{list}"
+    );
+}
+
+#[test]
+fn a_ticket_makes_no_wider_one() {
+    let place = place();
+    place.directory("secret/open", &format!("unix:{} rwlda\n", place.user));
+    let server = place.serve(&[]);
+    let mut owner = server.owner();
+    let (holder, other) = (Holder::new(1024), Holder::new(1024));
+    holder.register(&mut owner, 600);
+    holder.allow(
+        &mut owner,
+        &[
+            ("/", "rlv(r)"),
+            ("/secret", "n"),
+            ("/secret/open", "rwl"),
+            ("/s", "rl"),
+        ],
+    );
+    let mut session = holder.login(&server, &own(&place));
+    other.register(&mut session, 600);
+    let name = format!("ticket:{}", other.digest);
+    let modify = |path: &str, rights: &str| format!("ticket_modify {name} {path} {rights}\n");
+    for (path, rights, answer) in [
+        ("/", "rl", "-2\n"),
+        ("/", "l", "-2\n"),
+        ("/", "n", "0\n"),
+        ("/secret", "r", "-2\n"),
+        ("/secret/open", "rwl", "0\n"),
+        ("/secret/open", "rwld", "-2\n"),
+        ("/s", "rl", "0\n"),
+        ("/other", "v(rl)", "-2\n"),
+        // Without a list it reserves everything.
+        ("/other", "v", "-2\n"),
+        ("/other", "rv(r)", "0\n"),
+    ] {
+        session.expect(modify(path, rights), answer);
+    }
+    other.login(&server, &own(&place)).expect(
+        "getfile /s/f\ngetfile /secret/f\ngetfile /f\n",
+        "7\ncontent-2\n-2\n",
+    );
+    // Their owner may.
+    owner.expect(modify("/", "rl"), "0\n");
+}
+
 #[test]
 fn the_references_client_uses_our_tickets() {
     let place = place();
