@@ -3,13 +3,23 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chirp_proto::limits::IO_MAX;
 use chirp_proto::{Code, Request, encode};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::Connection;
 use crate::jobs::{self, Jobs, LARGE_BODY};
 use crate::transfer::Collect;
+
+/// How long a client may take to send a large body.
+const LARGE_BODY_TIME: Duration = Duration::from_secs(60);
+
+/// How long a large body waits for room.
+const PERMIT_TIME: Duration = Duration::from_secs(10);
 
 impl Connection {
     /// Answers a job verb.
@@ -34,9 +44,22 @@ impl Connection {
             encode::failure(Code::NoMemory, &mut self.output);
             return Ok(());
         }
-        let _permit = self.permit(&jobs, length).await?;
+        let Ok(permit) = self.permit(&jobs, length).await? else {
+            self.discard(length).await?;
+            encode::failure(Code::TryAgain, &mut self.output);
+            return Ok(());
+        };
         let mut body = Collect::default();
-        if let Err(code) = self.take_body(length, &mut body).await? {
+        let taking = self.take_body(length, &mut body);
+        // Nobody keeps others waiting by sending slowly; the rest of the body cannot be told from
+        // requests, so that ends the connection.
+        let taken = match &permit {
+            Some(_) => timeout(LARGE_BODY_TIME, taking).await.map_err(|_| {
+                io::Error::new(io::ErrorKind::TimedOut, "a large body came too slowly")
+            })??,
+            None => taking.await?,
+        };
+        if let Err(code) = taken {
             encode::failure(code, &mut self.output);
             return Ok(());
         }
@@ -71,17 +94,22 @@ impl Connection {
         }
     }
 
-    /// Waits until there is room for a large body; small ones need no permit.
+    /// Waits until there is room for a large body, but not for long; small ones need no permit.
     async fn permit(
         &mut self,
         jobs: &Jobs,
         length: u64,
-    ) -> io::Result<Option<tokio::sync::OwnedSemaphorePermit>> {
+    ) -> io::Result<Result<Option<OwnedSemaphorePermit>, Elapsed>> {
         if length <= LARGE_BODY {
-            return Ok(None);
+            return Ok(Ok(None));
         }
         self.flush().await?;
         let permits = Arc::clone(jobs.large_bodies());
-        Ok(permits.acquire_owned().await.ok())
+        tokio::select! {
+            permit = timeout(PERMIT_TIME, permits.acquire_owned()) => {
+                Ok(permit.map(Result::ok))
+            }
+            error = self.gone() => Err(error),
+        }
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
-use super::description::{Binding, File as Bound};
+use super::description::{Binding, File as Bound, PATH_BYTES};
 use super::pattern;
 use super::rights::{needed, retried, server_path};
 use super::sandbox::{Sandbox, TaskPath};
@@ -195,6 +195,9 @@ pub(super) fn output(
     };
     let size = u64::try_from(rustix::fs::fstat(&content)?.st_size).unwrap_or(0);
     let path = pattern::expand(file.serv_path.as_bytes(), id, &mut content, size)?;
+    if path.len() >= PATH_BYTES {
+        return Err(Code::NameTooLong.into());
+    }
     let path = Text::new(path);
     let wanted = server_path(&path)?;
     let bind = || -> Result<(), Trouble> {

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use super::text::Text;
 
 /// Bytes of a path, the reference's NUL counted.
-const PATH_BYTES: usize = 1024;
+pub(super) const PATH_BYTES: usize = 1024;
 
 /// Bytes of a job's tag; the rest is cut off.
 const TAG_MAX: usize = 127;

@@ -11,6 +11,13 @@ pub(super) fn status(job: &Job, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// Returns how long the status of a job is.
+pub(super) fn length(job: &Job) -> usize {
+    let mut text = Vec::new();
+    status(job, &mut text);
+    text.len()
+}
+
 /// Appends the keys and values of a status, without braces around them.
 pub(super) fn fields(job: &Job, out: &mut Vec<u8>) {
     let (times, description) = (&job.times, &job.description);

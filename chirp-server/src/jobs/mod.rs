@@ -60,6 +60,20 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Jobs that one `job_wait` answers at most.
 const WAIT_JOBS_MAX: usize = 1024;
 
+/// Bytes that the status of a new job may have: what is added later must fit in an answer, too.
+const STATUS_CREATED_MAX: usize = STATUS_MAX / 2;
+
+/// Bytes that the status of any job may have, so that an array of it alone is shorter than the longest
+/// answer.
+const STATUS_MAX: usize = ANSWER_MAX - 4;
+
+/// Bytes of the longest answer.
+#[expect(clippy::cast_possible_truncation, reason = "16 MiB")]
+const ANSWER_MAX: usize = IO_MAX as usize;
+
+/// Bytes that any status has at least: its keys alone have more.
+const STATUS_MIN: usize = 256;
+
 /// Bytes of a body above which it counts as large.
 pub(crate) const LARGE_BODY: u64 = 1024 * 1024;
 
@@ -178,7 +192,8 @@ impl Jobs {
     /// # Errors
     ///
     /// -8 for what is no job, -24 for too long a path, -2 and -3 where the subject may not run or
-    /// bind that, -9 and -7 where it has too many or too large jobs, or the system's.
+    /// bind that, -7 where its status would be too long to be answered, -9 and -7 where it has too many
+    /// or too large jobs, or the system's.
     pub(crate) async fn create(
         &self,
         server: &Arc<crate::server::Server>,
@@ -194,11 +209,15 @@ impl Jobs {
                 server.export.door(&who),
                 &description,
             )?;
-            Ok(description)
+            let job = Job::new(0, owner, description, now());
+            if json::length(&job) > STATUS_CREATED_MAX {
+                return Err(Code::NoMemory);
+            }
+            Ok(job)
         };
-        let description = blocking(check).await??;
+        let mut job = blocking(check).await??;
         self.exclusively(move |shared, store| {
-            let job = Job::new(store.next_id(), owner, description, now());
+            job.id = store.next_id();
             let (id, weight) = (job.id, job.description.weight());
             let forgotten = lock(&shared.table).room_for(&job.owner.subject, weight)?;
             shared.forget(store, forgotten)?;
@@ -228,7 +247,8 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// As [`Jobs::commit`], and -2 if one has ended.
+    /// As [`Jobs::commit`], and -2 if one has ended. Those that run are ended even if that cannot be
+    /// written down.
     pub(crate) async fn kill(&self, asker: Asker, body: Vec<u8>) -> Result<u64, Code> {
         self.exclusively(move |shared, store| {
             let (ids, all) = shared.selected(&asker, &body, |job| !job.state.is_terminal())?;
@@ -236,15 +256,14 @@ impl Jobs {
             if !all {
                 return Err(Code::NotAuthorized);
             }
-            let at = now();
-            shared.change(store, &ids, |ids| Change::Kill { ids, at })?;
+            let (killed, result) = store.kill(&shared.table, ids, now());
             let working = lock(&shared.working);
-            for token in ids.iter().filter_map(|id| working.get(id)) {
+            for token in killed.iter().filter_map(|id| working.get(id)) {
                 token.cancel();
             }
             drop(working);
             shared.ended.notify_waiters();
-            Ok(0)
+            result.map(|()| 0).map_err(code)
         })
         .await?
     }
@@ -277,6 +296,11 @@ impl Jobs {
             let ids = description::parse_ids(&body)?;
             let table = lock(&shared.table);
             let found = table.find(&asker, &ids).map_err(|_| Code::NotAuthorized)?;
+            if found.len() > ANSWER_MAX / STATUS_MIN {
+                return Err(Code::TooBig);
+            }
+            let found: Vec<Job> = found.into_iter().cloned().collect();
+            drop(table);
             let (answer, written) = array(&found);
             if written < found.len() {
                 return Err(Code::TooBig);
@@ -313,11 +337,14 @@ impl Jobs {
             tokio::pin!(ended);
             // From here on nothing is missed, although it is looked at later.
             ended.as_mut().enable();
-            let found = lock(&self.shared.table)
+            let found: Option<Vec<Job>> = lock(&self.shared.table)
                 .waited_for(asker, id, WAIT_JOBS_MAX)?
-                .map(|jobs| array(&jobs).0);
-            if let Some(answer) = found {
-                return Ok(answer);
+                .map(|jobs| jobs.into_iter().cloned().collect());
+            if let Some(jobs) = found {
+                let (answer, written) = blocking(move || array(&jobs)).await?;
+                if written > 0 {
+                    return Ok(answer);
+                }
             }
             tokio::select! {
                 () = &mut ended => {}
@@ -409,22 +436,25 @@ fn owner(who: &Principal) -> Owner {
     }
 }
 
-/// Ends what jobs a server before this one has left running, and says so in their status.
+/// Ends what programs of jobs a server before this one has left running, and says so in the status of
+/// jobs that were.
 fn fail_interrupted(store: &mut Store, table: &Mutex<Table>, root: &Path) -> anyhow::Result<()> {
-    let interrupted: Vec<(u64, Option<String>)> = lock(table)
+    let interrupted: Vec<u64> = lock(table)
         .all()
         .filter(|job| job.state == State::Started)
-        .map(|job| (job.id, job.sandbox.clone()))
+        .map(|job| job.id)
         .collect();
-    let sandboxes: Vec<PathBuf> = interrupted
-        .iter()
-        .filter_map(|(_, sandbox)| sandbox.as_ref())
+    // Also of jobs that have ended: a KILLED one may not have been through with it.
+    let sandboxes: Vec<PathBuf> = lock(table)
+        .all()
+        .filter_map(|job| job.sandbox.as_ref())
         .map(|sandbox| root.join(sandbox))
+        .filter(|sandbox| sandbox.symlink_metadata().is_ok())
         .collect();
     if !sandboxes.is_empty() {
         survivors::end(&sandboxes);
     }
-    for (id, _) in interrupted {
+    for id in interrupted {
         tracing::warn!(target: "job", id, "the job ran when the server before this one ended");
         let error = "the server ended while the job was running".to_owned();
         let at = now();
@@ -437,24 +467,30 @@ fn fail_interrupted(store: &mut Store, table: &Mutex<Table>, root: &Path) -> any
     Ok(())
 }
 
-/// Returns an array of status objects, as many as fit in an answer, and how many those are.
-fn array(jobs: &[&Job]) -> (Vec<u8>, usize) {
-    let longest = usize::try_from(IO_MAX).unwrap_or(usize::MAX);
+/// Returns an array of status objects, as many as fit in an answer, and how many those are. One that
+/// does not fit even alone hides no other.
+fn array(jobs: &[Job]) -> (Vec<u8>, usize) {
     let mut answer = b"[".to_vec();
-    for (written, job) in jobs.iter().enumerate() {
+    let mut written = 0;
+    for job in jobs {
         let before = answer.len();
         if written > 0 {
             answer.push(b',');
         }
         json::status(job, &mut answer);
-        if answer.len() >= longest {
-            answer.truncate(before);
-            answer.push(b']');
-            return (answer, written);
+        if answer.len() < ANSWER_MAX {
+            written += 1;
+            continue;
         }
+        let alone = answer.len() - before;
+        answer.truncate(before);
+        if alone <= STATUS_MAX {
+            break;
+        }
+        tracing::warn!(target: "job", id = job.id, "the status of the job is too long to be answered");
     }
     answer.push(b']');
-    (answer, jobs.len())
+    (answer, written)
 }
 
 /// Runs work that waits for the disk.

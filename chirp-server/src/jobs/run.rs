@@ -17,7 +17,7 @@ use super::description::{Binding, Description, File, Kind};
 use super::job::{Exit, Job, Owner, State};
 use super::sandbox::Sandbox;
 use super::store::{self, Change};
-use super::{Shared, blocking, lock, now, rights};
+use super::{STATUS_MAX, Shared, blocking, json, lock, now, rights, survivors};
 use crate::config;
 use crate::server::Server;
 use crate::session::Principal;
@@ -80,9 +80,19 @@ async fn run_in(
         Err(trouble) => return fail(shared, id, trouble).await,
     };
     let outputs = {
-        let (ground, sandbox, owner) = (Arc::clone(ground), Arc::clone(sandbox), job.owner.clone());
-        let files = (*job.files).clone();
-        blocking(move || bind_outputs(&ground.server, &sandbox, &owner, id, files)).await
+        let (ground, sandbox, mut job) = (Arc::clone(ground), Arc::clone(sandbox), job.clone());
+        blocking(move || {
+            let files = (*job.files).clone();
+            let files = bind_outputs(&ground.server, &sandbox, &job.owner, id, files)?;
+            job.finish(now(), exit, files.clone());
+            if json::length(&job) > STATUS_MAX {
+                return Err(Trouble(
+                    "the paths of the outputs are too long for the status of a job".to_owned(),
+                ));
+            }
+            Ok(files)
+        })
+        .await
     };
     match outputs {
         Ok(Ok(files)) => finish(shared, id, exit, files).await,
@@ -196,6 +206,9 @@ async fn end_of_program(
         }
     };
     let ended: Ended = running.end(stop).await;
+    // What left the program's session before the program ended is nobody's child by now.
+    let place = sandbox.host().to_owned();
+    blocking(move || survivors::end(&[place])).await?;
     tracing::info!(target: "job", id, exited = ended.exited, code = ended.code, "job ended");
     let killed = lock(&shared.table)
         .get(id)

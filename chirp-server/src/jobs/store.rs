@@ -113,7 +113,7 @@ impl Store {
                 "the file of jobs has lines that are no records; the others are used"
             );
         }
-        let (file, length) = rewrite(&path, loaded.next, &loaded.table).with_context(named)?;
+        let (file, length) = rewrite(&path, loaded.next, loaded.table.all()).with_context(named)?;
         let store = Self {
             path,
             file,
@@ -157,6 +157,42 @@ impl Store {
         Ok(())
     }
 
+    /// Kills jobs. Returns those that are killed now, and whether that was written: where the disk is
+    /// full the ones that run are killed all the same, for none of them runs again after a restart.
+    pub(super) fn kill(
+        &mut self,
+        table: &std::sync::Mutex<Table>,
+        mut ids: Vec<u64>,
+        at: i64,
+    ) -> (Vec<u64>, io::Result<()>) {
+        if ids.is_empty() {
+            return (ids, Ok(()));
+        }
+        let change = |ids: &[u64]| Change::Kill {
+            ids: ids.to_vec(),
+            at,
+        };
+        let Err(error) = self.change(table, &change(&ids)) else {
+            return (ids, Ok(()));
+        };
+        let asked = ids.len();
+        ids.retain(|id| {
+            let table = super::lock(table);
+            table
+                .get(*id)
+                .is_some_and(|job| job.state == State::Started)
+        });
+        if !ids.is_empty() {
+            let change = change(&ids);
+            self.note(table, |table| {
+                change.apply(table);
+                change_line(&change).ok()
+            });
+        }
+        let all = ids.len() == asked;
+        (ids, if all { Ok(()) } else { Err(error) })
+    }
+
     /// Applies what has happened already, and writes it if that is possible; else it is written as
     /// soon as it is.
     pub(super) fn note(
@@ -177,7 +213,9 @@ impl Store {
     fn write(&mut self, table: &std::sync::Mutex<Table>, line: &[u8]) -> io::Result<()> {
         let grown = self.length.saturating_sub(self.fresh);
         if self.stale || (grown > COMPACT_AT && grown > self.fresh) {
-            let (file, length) = rewrite(&self.path, self.next, &super::lock(table))?;
+            // Nobody who looks at the jobs meanwhile waits for the disk.
+            let jobs: Vec<Job> = super::lock(table).all().cloned().collect();
+            let (file, length) = rewrite(&self.path, self.next, jobs.iter())?;
             (self.file, self.length, self.fresh) = (file, length, length);
             self.stale = false;
         }
@@ -355,7 +393,11 @@ fn from_bytes<'a, T: Deserialize<'a>>(record: &'a [u8]) -> Option<T> {
 }
 
 /// Replaces the file by one with a line for each job, and returns it open for more.
-fn rewrite(path: &Path, next: u64, table: &Table) -> io::Result<(File, u64)> {
+fn rewrite<'a>(
+    path: &Path,
+    next: u64,
+    jobs: impl Iterator<Item = &'a Job>,
+) -> io::Result<(File, u64)> {
     let fresh = path.with_extension("new");
     // For appending, so that after a failure the next line begins where the file then ends.
     let file = OpenOptions::new()
@@ -371,7 +413,7 @@ fn rewrite(path: &Path, next: u64, table: &Table) -> io::Result<(File, u64)> {
         out.write_all(line)
     };
     put(format!("{HEADER}{next}\n").as_bytes())?;
-    for job in table.all() {
+    for job in jobs {
         put(&record(job))?;
     }
     out.flush()?;
@@ -493,6 +535,40 @@ mod tests {
             assert!(statuses(&table).starts_with(&expected.1));
             assert!(table.get(next).is_some());
         }
+    }
+
+    #[test]
+    fn a_full_disk_keeps_no_running_job_from_being_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, table) = Store::open(directory.path()).unwrap();
+        let table = Mutex::new(table);
+        for id in 1..=3 {
+            store.add(&table, job(id)).unwrap();
+        }
+        let (ids, at) = (vec![1, 2], 11);
+        store.change(&table, &Change::Commit { ids, at }).unwrap();
+        let (id, sandbox) = (1, ".__job.1.00".to_owned());
+        let start = Change::Start { id, at, sandbox };
+        store.change(&table, &start).unwrap();
+        let path = std::mem::replace(&mut store.path, directory.path().join("none/jobs"));
+        store.file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+
+        let (killed, result) = store.kill(&table, vec![1, 2], 12);
+        assert_eq!(killed, [1]);
+        assert_eq!(
+            result.unwrap_err().kind(),
+            io::ErrorKind::StorageFull,
+            "job 2 waits for its turn on disk, so it cannot be called killed"
+        );
+        let states = |table: &Table| table.all().map(|job| job.state).collect::<Vec<_>>();
+        let after = [State::Killed, State::Committed, State::Created];
+        assert_eq!(states(&lock(&table)), after);
+        // As soon as there is room it is on disk.
+        store.path = path;
+        store.kill(&table, vec![3], 13).1.unwrap();
+        let (_, loaded) = Store::open(directory.path()).unwrap();
+        let after = [State::Killed, State::Committed, State::Killed];
+        assert_eq!(states(&loaded), after);
     }
 
     #[test]

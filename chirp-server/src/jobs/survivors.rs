@@ -1,7 +1,7 @@
-//! Programs that outlived a server which was killed. The kernel ends a job's own program with its
-//! server; what that had started may still be there, and is found by the job's sandbox, whose name
-//! nobody can guess: as its working directory, in its environment, or by its session, which others
-//! share that have it.
+//! Programs that outlived their job, or a server which was killed. The kernel ends a job's own program
+//! with its server, and the runner its session with the program; what has left that may still be there,
+//! and is found by the job's sandbox, whose name nobody can guess: as its working directory, in its
+//! environment, or by its session, which others share that have it.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -34,7 +34,7 @@ pub(super) fn end(sandboxes: &[PathBuf]) {
             return;
         }
         if Instant::now() > deadline {
-            tracing::warn!(target: "job", count = found.len(), "processes of a former server's jobs could not be ended");
+            tracing::warn!(target: "job", count = found.len(), "processes that outlived their job could not be ended");
             return;
         }
         for pid in found {
@@ -51,7 +51,7 @@ fn kill(pid: Pid, sandboxes: &[PathBuf], sessions: &HashSet<i32>) {
         return;
     };
     if belongs(pid, sandboxes, sessions) {
-        tracing::warn!(target: "job", pid = pid.as_raw_nonzero(), "ending a process that a former server's job has left");
+        tracing::warn!(target: "job", pid = pid.as_raw_nonzero(), "ending a process that outlived its job");
         // One that may not be signalled is somebody else's.
         let _ = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
     }

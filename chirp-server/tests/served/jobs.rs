@@ -311,6 +311,10 @@ fn an_answer_is_never_longer_than_any_may_be() {
     assert_eq!(both.as_array().unwrap().len(), 2);
     let many = format!("[{id}{}]", format!(",{id}").repeat(16));
     assert_eq!(code(&mut peer, "job_status", many), -5);
+    // Nobody could be told of this one.
+    let huge = "/".repeat(5 * 1024 * 1024);
+    let huge = json!({"executable": "/bin/true", "arguments": [huge], "files": []});
+    assert_eq!(code(&mut peer, "job_create", huge.to_string()), -7);
 }
 
 #[test]
@@ -792,7 +796,9 @@ fn a_killed_server_leaves_no_program_and_forgets_no_job() {
     assert!(!place.debris().is_empty());
 
     let server = serve(&place, &["--job-concurrency=0"]);
-    assert!(found.iter().all(|&pid| !alive(pid)), "{found:?}");
+    let left: Vec<u32> = found.into_iter().filter(|&pid| alive(pid)).collect();
+    kill_all(&left);
+    assert_eq!(left, [0; 0]);
     assert_eq!(place.debris(), Vec::<std::path::PathBuf>::new());
     let mut peer = server.guest(1);
     let ended = status(&mut peer, running);
@@ -800,8 +806,100 @@ fn a_killed_server_leaves_no_program_and_forgets_no_job() {
     assert_eq!(ended["error"], "the server ended while the job was running");
     assert_eq!(status(&mut peer, finished)["exit_code"], 3);
     assert_eq!(create(&mut peer, &shell("true", json!([]))), created + 1);
-    // Test processes that were not found, should this fail.
-    for pid in found.into_iter().filter(|&pid| alive(pid)) {
+}
+
+#[test]
+fn a_job_that_was_being_killed_with_its_server_leaves_no_program() {
+    let place = place();
+    place.directory("d", ALL);
+    let mut server = serve(&place, &[]);
+    let mut peer = server.guest(1);
+    let pidfile = place.host("d/pids");
+    let command = format!(
+        "trap '' TERM; setsid sleep 1000 & echo $$ $! >{}; wait",
+        pidfile.display()
+    );
+    let id = create(&mut peer, &shell(&command, json!([])));
+    commit(&mut peer, id);
+    let found = pids(&place, "d/pids", 2);
+    assert_eq!(code(&mut peer, "job_kill", format!("[{id}]")), 0);
+    // They have been asked to end, which they ignore, and are given time.
+    server.signal(Signal::KILL);
+    server.wait();
+    assert!(alive(found[1]) && !place.debris().is_empty());
+
+    let server = serve(&place, &[]);
+    let left: Vec<u32> = found.into_iter().filter(|&pid| alive(pid)).collect();
+    kill_all(&left);
+    assert_eq!(left, [0; 0]);
+    assert_eq!(status(&mut server.guest(1), id)["status"], "KILLED");
+}
+
+#[test]
+fn what_left_the_program_before_its_end_does_not_outlive_the_job() {
+    let place = place();
+    place.directory("d", ALL);
+    let server = serve(&place, &[]);
+    let mut peer = server.guest(1);
+    // The second has neither its directory nor its environment from the job, but a session from one
+    // that has. Both have no parent left.
+    let command = format!(
+        "setsid sh -c 'sleep 1000 & a=$!; (cd /; exec env -i sleep 1000) & echo $a $! >{}'",
+        place.host("d/pids").display()
+    );
+    let ended = run(&mut peer, &shell(&command, json!([])));
+    assert_eq!(ended["exit_code"], 0, "{ended}");
+    let found = pids(&place, "d/pids", 2);
+    let left: Vec<u32> = found.into_iter().filter(|&pid| alive(pid)).collect();
+    kill_all(&left);
+    assert_eq!(left, [0; 0]);
+}
+
+#[test]
+fn an_output_path_that_becomes_too_long_is_an_error_that_survives() {
+    let place = place();
+    let mut server = serve(&place, &[]);
+    let mut peer = server.guest(1);
+    let path = format!("/{}o", "%h/../".repeat(30));
+    let id = create(
+        &mut peer,
+        &shell("echo x >o", json!([output("o", &path, "COPY")])),
+    );
+    commit(&mut peer, id);
+    let ended = wait(&mut peer, id);
+    assert_eq!(ended["error"], "File name too long", "{ended}");
+    server.signal(Signal::KILL);
+    server.wait();
+    let server = serve(&place, &[]);
+    assert_eq!(status(&mut server.guest(1), id), ended);
+}
+
+#[test]
+fn clients_that_send_slowly_keep_nobody_else_waiting_for_ever() {
+    let place = place();
+    let server = serve(&place, &[]);
+    let length = 2 * 1024 * 1024;
+    let announced = format!("job_create {length}\n{{");
+    let mut slow: Vec<Peer> = (1..=4).map(|_| server.guest(1)).collect();
+    for peer in &mut slow {
+        peer.send(&announced);
+    }
+    let mut peer = server.guest(1);
+    let body = vec![b' '; length];
+    eventually("there is no room", || {
+        code(&mut peer, "job_create", &body) == -11
+    });
+    // The body was taken, and small ones need no room.
+    create(&mut peer, &shell("true", json!([])));
+    drop(slow);
+    eventually("there is room again", || {
+        code(&mut peer, "job_create", &body) == -8
+    });
+}
+
+/// Ends test processes that were not found, should a test fail.
+fn kill_all(pids: &[u32]) {
+    for &pid in pids {
         let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
         let _ = rustix::process::kill_process(pid, Signal::KILL);
     }
