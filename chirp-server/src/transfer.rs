@@ -23,12 +23,14 @@ const STREAM_CHUNK: usize = 64 * 1024;
 const BYTES_PER_SECOND_MIN: u64 = 1024;
 
 /// Watches that a transfer gets on: in every span of the stall time it must move at least 1 KiB
-/// a second.
+/// a second, or anything at all.
 #[derive(Debug)]
 pub struct Progress {
     span: Duration,
     deadline: Instant,
     moved: u64,
+    /// The least that has to move in a span.
+    least: u64,
 }
 
 impl Progress {
@@ -39,6 +41,16 @@ impl Progress {
             span,
             deadline: Instant::now() + span,
             moved: 0,
+            least: span.as_secs().max(1).saturating_mul(BYTES_PER_SECOND_MIN),
+        }
+    }
+
+    /// Starts a watch that any byte satisfies.
+    #[must_use]
+    pub fn any(span: Duration) -> Self {
+        Self {
+            least: 1,
+            ..Self::new(span)
         }
     }
 
@@ -53,7 +65,7 @@ impl Progress {
             if let Ok(result) = tokio::time::timeout_at(self.deadline, &mut ready).await {
                 return result;
             }
-            if self.moved < self.span.as_secs().max(1) * BYTES_PER_SECOND_MIN {
+            if self.moved < self.least {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "the transfer made no progress",
@@ -377,4 +389,25 @@ pub async fn drop_until_end(stream: &TcpStream, patience: Duration) {
         }
     };
     let _ended = tokio::time::timeout(patience, drain).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits beyond the first span after one byte; returns whether the watch went on to another one.
+    async fn goes_on(mut progress: Progress) -> bool {
+        let first = progress.deadline;
+        progress.note(1);
+        let error = progress.wait(std::future::pending()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        progress.deadline > first
+    }
+
+    #[tokio::test]
+    async fn a_slow_log_gets_on_and_a_slow_body_does_not() {
+        let span = Duration::from_millis(20);
+        assert!(goes_on(Progress::any(span)).await);
+        assert!(!goes_on(Progress::new(span)).await);
+    }
 }

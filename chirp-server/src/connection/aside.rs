@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chirp_proto::Code;
 use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ impl Connection {
     /// Runs long work step by step. Returns its answer, if that is not written yet.
     pub(super) async fn steps(&mut self, mut steps: Box<dyn Steps>) -> io::Result<Option<Outcome>> {
         self.flush().await?;
+        // Behind the beginning of an answer a code would be taken for a part of it.
+        let mut begun = false;
         loop {
             let server = Arc::clone(&self.server);
             let mut output = std::mem::take(&mut self.output);
@@ -32,13 +35,16 @@ impl Connection {
             };
             let done = match self.run_aside(step).await? {
                 Ok(done) => done,
+                Err(code) if begun => return Err(broken_off(code)),
                 Err(code) => return Ok(Some(Outcome::Failed(code))),
             };
             let turn;
             (steps, self.output, turn) = done;
+            begun |= !self.output.is_empty();
             match turn {
                 Turn::More => self.flush().await?,
                 Turn::End => return Ok(None),
+                Turn::Answer(Outcome::Failed(code)) if begun => return Err(broken_off(code)),
                 Turn::Answer(answer) => return Ok(Some(answer)),
             }
         }
@@ -53,7 +59,7 @@ impl Connection {
     async fn run_aside<T: Send + 'static>(
         &self,
         job: impl FnOnce(&CancellationToken) -> T + Send + 'static,
-    ) -> io::Result<Result<T, chirp_proto::Code>> {
+    ) -> io::Result<Result<T, Code>> {
         let token = CancellationToken::new();
         let _cancel = token.clone().drop_guard();
         let subject = self.session.who().login().as_str();
@@ -88,4 +94,8 @@ impl Connection {
         sockopt::set_tcp_keepcnt(&self.stream, ASK_TIMES)?;
         sockopt::set_socket_keepalive(&self.stream, true)
     }
+}
+
+fn broken_off(code: Code) -> io::Error {
+    io::Error::other(format!("an answer was broken off: {code}"))
 }

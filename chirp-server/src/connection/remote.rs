@@ -103,13 +103,13 @@ async fn copy(
     address: Address,
     mut copying: Box<Copying>,
 ) -> Result<u64, Code> {
-    let main = call(&server, address).await?;
+    let first = call(&server, address).await?;
     let mut there = There {
         asker: copying.who().subject().as_str().to_owned(),
         login: copying.who().login().as_str().to_owned(),
         server: Arc::clone(&server),
-        idle: vec![main.clone()],
-        main,
+        idle: vec![first.clone()],
+        first,
         opened: 1,
         files: 0,
         flying: JoinSet::new(),
@@ -148,10 +148,11 @@ struct There {
     asker: String,
     /// Whose turn it takes when this server reads.
     login: String,
-    /// The connection for directories and rights.
-    main: Client,
-    /// Connections without a file on them.
+    /// The connection that the others are opened after; it may be closed by now.
+    first: Client,
+    /// Connections that nothing is under way on.
     idle: Vec<Client>,
+    /// Connections that are there, on their way, or could not be had.
     opened: usize,
     files: usize,
     flying: JoinSet<Landed>,
@@ -214,7 +215,14 @@ impl There {
     }
 
     async fn make(&mut self, target: &VirtualPath) -> Result<Made, Code> {
-        match self.main.mkdir(target, 0o700).await {
+        let client = self.free().await?;
+        let made = self.make_on(&client, target).await;
+        self.give_back(client);
+        made
+    }
+
+    async fn make_on(&mut self, client: &Client, target: &VirtualPath) -> Result<Made, Code> {
+        match client.mkdir(target, 0o700).await {
             Ok(()) => {}
             Err(error) if error.code() == Some(Code::AlreadyExists) => {}
             Err(error) => {
@@ -223,7 +231,7 @@ impl There {
             }
         }
         // Where this server may not give rights, those of the directory above hold.
-        match self.main.setacl(target, &self.asker, FOR_THE_ASKER).await {
+        match client.setacl(target, &self.asker, FOR_THE_ASKER).await {
             Err(error) if error.code().is_none() => self.note(error)?,
             _ => {}
         }
@@ -231,7 +239,7 @@ impl There {
     }
 
     async fn give_rights(&mut self, target: &VirtualPath, acl: &Acl) -> Result<(), Code> {
-        let own = self.main.subject().as_str().to_owned();
+        let own = self.first.subject().as_str().to_owned();
         let entries = acl.entries().iter().filter(|entry| {
             entry.subject != self.asker.as_bytes() && entry.subject != own.as_bytes()
         });
@@ -246,11 +254,12 @@ impl There {
         if unreadable {
             self.fail(Code::InvalidRequest);
         }
+        let client = self.free().await?;
         // All at once: they are answered in their order.
         let given = lines.iter().map(|(subject, rights)| {
             let rights = rights.to_string();
-            let main = &self.main;
-            async move { main.setacl(target, subject, &rights).await }
+            let client = &client;
+            async move { client.setacl(target, subject, &rights).await }
         });
         let mut given = futures_util::future::join_all(given).await;
         if own != self.asker {
@@ -262,31 +271,56 @@ impl There {
             let rights = named
                 .fold(Rights::NONE, |sum, entry| sum.union(entry.rights))
                 .to_string();
-            given.push(self.main.setacl(target, &own, &rights).await);
+            given.push(client.setacl(target, &own, &rights).await);
         }
+        self.give_back(client);
         for error in given.into_iter().filter_map(Result::err) {
             self.note(error)?;
         }
         Ok(())
     }
 
-    /// Returns a connection without a file on it; a copy of many files gets some more of them.
+    /// Returns a connection that nothing is under way on; a copy of many files gets some more of them. One
+    /// that was closed is replaced.
+    ///
+    /// # Errors
+    ///
+    /// -19 if there is none and none can be had.
     async fn free(&mut self) -> Result<Client, Code> {
         loop {
-            if let Some(client) = self.idle.pop() {
-                return Ok(client);
+            while let Some(client) = self.idle.pop() {
+                if !client.is_closed() {
+                    return Ok(client);
+                }
+                self.opened = self.opened.saturating_sub(1);
             }
-            while self.files >= MANY && self.opened < CONNECTIONS_MAX {
+            let most = if self.files >= MANY {
+                CONNECTIONS_MAX
+            } else {
+                1
+            };
+            while self.opened < most {
                 self.opened += 1;
-                let main = self.main.clone();
+                let first = self.first.clone();
                 self.opening
-                    .spawn(async move { main.connect_another().await?.ok() });
+                    .spawn(async move { first.connect_another().await?.ok() });
             }
             tokio::select! {
-                Some(opened) = self.opening.join_next() => self.idle.extend(opened.ok().flatten()),
+                // If it is closed already the next piece of work fails, and not this loop for ever.
+                Some(opened) = self.opening.join_next() => if let Ok(Some(client)) = opened {
+                    return Ok(client);
+                },
                 Some(landed) = self.flying.join_next() => self.landed(landed)?,
-                else => return Err(Code::Disconnected),
+                else => return Err(self.failed.unwrap_or(Code::Disconnected)),
             }
+        }
+    }
+
+    fn give_back(&mut self, client: Client) {
+        if client.is_closed() {
+            self.opened = self.opened.saturating_sub(1);
+        } else {
+            self.idle.push(client);
         }
     }
 
@@ -300,8 +334,11 @@ impl There {
     /// Takes note of something that arrived.
     fn landed(&mut self, landed: Result<Landed, JoinError>) -> Result<(), Code> {
         let Landed { client, result } = landed.map_err(|_| Code::Unknown)?;
-        if !client.is_closed() {
-            self.idle.push(client);
+        // A content that ended early ends its connection too, if not at once.
+        if let Err(Error::Local { .. }) = result {
+            self.opened = self.opened.saturating_sub(1);
+        } else {
+            self.give_back(client);
         }
         match result {
             Ok(bytes) => self.bytes = self.bytes.saturating_add(bytes),
@@ -314,7 +351,7 @@ impl There {
     ///
     /// # Errors
     ///
-    /// Its code, if the copy cannot go on.
+    /// Its code, if the other server does not answer, and the copy is given up.
     fn note(&mut self, error: Error) -> Result<(), Code> {
         tracing::debug!(%error, "part of a copy to another server failed");
         let code = match &error {
@@ -323,7 +360,8 @@ impl There {
             Error::Argument { .. } => Code::NameTooLong,
             _ => Code::Disconnected,
         };
-        if self.main.is_closed() {
+        if matches!(error, Error::Timeout { .. }) {
+            // It may be there, and answer nothing else either.
             return Err(self.failed.unwrap_or(code));
         }
         self.fail(code);

@@ -8,7 +8,7 @@ use rustix::net::Shutdown;
 
 use super::Connection;
 use crate::outcome::Receiver;
-use crate::transfer;
+use crate::transfer::{self, Progress};
 
 /// How long a client may take to close its side after it was sent a stream.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -32,7 +32,8 @@ impl Connection {
     pub(super) async fn receive_stream(&mut self, mut sink: Box<dyn Receiver>) -> io::Result<()> {
         self.ended = true;
         self.flush().await?;
-        let mut progress = self.progress();
+        // Who follows a log may have little to say.
+        let mut progress = Progress::any(self.server.stalled);
         let received =
             transfer::receive_to_end(&self.stream, &mut self.input, &mut sink, &mut progress).await;
         let kept =

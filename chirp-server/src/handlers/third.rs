@@ -24,6 +24,9 @@ const SMALL: usize = 64 * 1024;
 /// Entries that are read at once.
 const BATCH: usize = 64;
 
+/// Bytes of small files after which no more entries are read at once.
+const BATCH_BYTES: usize = 256 * 1024;
+
 /// Asks another server who this one is there.
 pub(crate) fn whoareyou(host: &[u8], limit: u64) -> Result<Outcome, Failure> {
     Ok(Outcome::Whoareyou {
@@ -90,6 +93,19 @@ pub(crate) enum Item {
     Refused(Code),
 }
 
+impl Item {
+    /// Returns how many bytes of content it keeps in memory.
+    const fn held(&self) -> usize {
+        match self {
+            Self::File {
+                content: Content::Small(content),
+                ..
+            } => content.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// What a file holds.
 pub(crate) enum Content {
     Small(Vec<u8>),
@@ -120,8 +136,9 @@ impl Copying {
         let Some(mut walk) = self.walk.take() else {
             return false;
         };
+        let mut bytes = 0;
         loop {
-            if items.len() >= BATCH || slice.is_over() {
+            if items.len() >= BATCH || bytes >= BATCH_BYTES || slice.is_over() {
                 break;
             }
             match walk.advance() {
@@ -137,7 +154,10 @@ impl Copying {
                         items.push(item);
                         break;
                     }
-                    Ok(Some(item)) => items.push(item),
+                    Ok(Some(item)) => {
+                        bytes += item.held();
+                        items.push(item);
+                    }
                     Err(errno) => items.push(refused(errno)),
                 },
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chirp_proto::Code;
 use chirp_proto::request::XattrFlags;
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::authorize::{Failure, Granted};
@@ -18,11 +18,16 @@ pub(crate) fn of(object: &Granted) -> Result<Arc<File>, Failure> {
     object.open_for_attributes().map(Arc::new).map_err(failure)
 }
 
-/// Returns the open file if its descriptor can read.
+/// Returns the open file if its descriptor can read. That of a directory was given for the right to list,
+/// and attributes ask for the right to read.
 pub(crate) fn readable(file: &Arc<File>) -> Result<Arc<File>, Failure> {
     let flags = rustix::fs::fcntl_getfl(&**file)?;
     if flags.contains(OFlags::WRONLY) {
         return Err(Code::BadDescriptor.into());
+    }
+    let stat = rustix::fs::fstat(&**file)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        return Err(Code::NotAuthorized.into());
     }
     Ok(Arc::clone(file))
 }

@@ -124,6 +124,16 @@ fn attributes_need_the_rights_of_content() {
     bob.expect("setxattr /f user.b 1 0\nygetxattr /f user.b\n", "0\n-2\n");
     assert!(bob.send("open /f w 0\n").starts_with(b"1\n"));
     bob.expect("fgetxattr 1 user.a\nflistxattr 1\n", "-12\n-12\n");
+    // A directory is opened by the right to list, which is not that to read.
+    alice.expect(
+        "mkdir /d 448\nsetxattr /d user.a 1 0\nxsetacl /d unix:bob l\n",
+        "0\n0\n0\n",
+    );
+    assert!(bob.send("open /d r 0\n").starts_with(b"2\n"));
+    bob.expect(
+        "getxattr /d user.a\nfgetxattr 2 user.a\nflistxattr 2\n",
+        "-2\n-2\n-2\n",
+    );
     // Lists are the server's.
     bob.expect("setxattr /.__acl user.a 1 0\nx", "-2\n");
 }

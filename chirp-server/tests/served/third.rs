@@ -325,3 +325,40 @@ fn a_file_that_is_cut_while_it_is_sent_is_no_file_there() {
     assert_eq!(fs::read(to.host("old")).unwrap(), b"old");
     peer.expect("whoami 4\n", "4\nunix");
 }
+
+#[test]
+fn a_file_that_is_cut_costs_a_tree_neither_its_other_files_nor_its_rights() {
+    let (from, to) = (Place::new(), target());
+    from.directory("t", "unix:nobody rwldax\nunix:bob rl\n");
+    from.directory("t/sub", "unix:nobody rwldax\nunix:bob rl\n");
+    from.write("t/f", "x");
+    from.write("t/g", "hello");
+    from.write("t/sub/h", "hello");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(from.host("t/f"))
+        .unwrap();
+    file.set_len(1 << 34).unwrap();
+    let (here, there) = (from.serve(&[]), to.serve(&[]));
+    let mut peer = here.owner();
+    peer.send(format!("thirdput /t 127.0.0.1:{} /copy\n", there.port));
+    eventually("it is on its way", || {
+        to.debris()
+            .iter()
+            .any(|path| fs::metadata(path).is_ok_and(|meta| meta.len() > 1 << 20))
+    });
+    file.set_len(100).unwrap();
+    peer.read_exactly("-19\n");
+    assert!(!to.host("copy/f").exists());
+    for path in ["copy/g", "copy/sub/h"] {
+        assert_eq!(fs::read(to.host(path)).unwrap(), b"hello", "{path}");
+    }
+    for path in ["copy/.__acl", "copy/sub/.__acl"] {
+        let lines = list(&to, path);
+        assert!(
+            lines.contains(&"unix:bob rl".to_owned()),
+            "{path}: {lines:?}"
+        );
+    }
+    peer.expect("whoami 4\n", "4\nunix");
+}
