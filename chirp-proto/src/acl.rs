@@ -271,7 +271,7 @@ impl Acl {
     }
 
     /// Returns the rights of all lines that match the subject, together. `is_member` is asked for the
-    /// lines `group:NAME`.
+    /// lines `group:NAME` that would add to what the other lines give.
     ///
     /// # Errors
     ///
@@ -283,13 +283,15 @@ impl Acl {
     ) -> Result<Rights, E> {
         let mut rights = Rights::NONE;
         for entry in &self.entries {
-            let matches = match entry.subject.strip_prefix(GROUP) {
-                // What a group would give is there already: it need not be asked for.
-                Some(_) if rights.contains(entry.rights) => false,
-                Some(group) => is_member(group)?,
-                None => matches(&entry.subject, subject.as_bytes()),
+            if !entry.subject.starts_with(GROUP) && matches(&entry.subject, subject.as_bytes()) {
+                rights = rights.union(entry.rights);
+            }
+        }
+        for entry in &self.entries {
+            let Some(group) = entry.subject.strip_prefix(GROUP) else {
+                continue;
             };
-            if matches {
+            if !rights.contains(entry.rights) && is_member(group)? {
                 rights = rights.union(entry.rights);
             }
         }
@@ -371,6 +373,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn only_groups_that_would_add_rights_are_asked_for() {
+        let acl = Acl::parse(b"group:a rl\ngroup:b rw\nunix:x rl\ngroup:c w\ngroup:d x\n");
+        let mut asked = Vec::new();
+        let rights = acl.rights_with_groups("unix:x", |group| {
+            asked.push(String::from_utf8_lossy(group).into_owned());
+            Ok::<_, ()>(group == b"b")
+        });
+        assert_eq!(
+            rights.map(|rights| rights.to_string()),
+            Ok("rwl".to_owned())
+        );
+        assert_eq!(asked, ["b", "d"]);
+    }
 
     #[test]
     fn rights_are_written_in_the_references_order() {

@@ -62,7 +62,7 @@ impl From<Undecided> for Failure {
     fn from(undecided: Undecided) -> Self {
         match undecided {
             Undecided::System(errno) => unreadable(errno),
-            Undecided::Group(group) => Self::Group(group),
+            Undecided::Group { group, .. } => Self::Group(group),
         }
     }
 }
@@ -221,9 +221,8 @@ impl<'a> Door<'a> {
                 let located = self.locate(path, Follow::Yes, Rights::ADMIN)?;
                 let acl = self.export.acls.of_others_in(located.holder());
                 let rights = acl.map_err(unreadable).and_then(|acl| {
-                    Ok(self
-                        .export
-                        .rights_by(&acl, located.holder_path(), self.who)?)
+                    let place = located.holder_path();
+                    settled(self.export.rights_by(&acl, place, self.who), Rights::ADMIN)
                 })?;
                 demand(rights, Rights::ADMIN)?;
                 Err(Code::NotDirectory.into())
@@ -317,7 +316,15 @@ impl<'a> Door<'a> {
         if changes || flags.exclusive {
             refuse_directory(&located)?;
         }
-        let rights = self.governing_rights(&located)?;
+        let wanted = if located.directory().is_ok() {
+            Rights::LIST
+        } else {
+            [(flags.read, Rights::READ), (changes, Rights::WRITE)]
+                .into_iter()
+                .filter(|(asked, _)| *asked)
+                .fold(Rights::NONE, |sum, (_, right)| sum.union(right))
+        };
+        let rights = self.governing_rights(&located, wanted)?;
         let mut how = Open {
             read: flags.read,
             write: flags.write,
@@ -369,12 +376,12 @@ impl<'a> Door<'a> {
     pub fn put(&self, path: &VirtualPath) -> Result<(Granted, Replace), Failure> {
         let located = self.locate(path, Follow::Yes, Rights::PUT)?;
         refuse_directory(&located)?;
-        let rights = self.governing_rights(&located)?;
         let to_replace = if located.is_acl_file() {
             Rights::ADMIN
         } else {
             Rights::WRITE
         };
+        let rights = self.governing_rights(&located, to_replace)?;
         let replace = if rights.contains(to_replace) && !self.export.is_read_only() {
             Replace::Yes
         } else {
@@ -407,7 +414,8 @@ impl<'a> Door<'a> {
             }
             Err(miss @ Miss::NoParent(_)) => {
                 let (acl, place) = self.list_of_absent(path).map_err(unreadable)?;
-                let rights = self.export.rights_by(&acl, &place, self.who)?;
+                let rights = self.export.rights_by(&acl, &place, self.who);
+                let rights = settled(rights, Rights::WRITE)?;
                 if !rights.contains(Rights::RESERVE) {
                     demand(rights, Rights::WRITE)?;
                 }
@@ -419,7 +427,10 @@ impl<'a> Door<'a> {
             return Err(Code::AlreadyExists.into());
         }
         let holder = located.holder();
-        let rights = self.rights(holder, located.holder_path())?;
+        // A reserved directory's list takes all of them.
+        let rights = self
+            .export
+            .rights(holder, located.holder_path(), self.who)?;
         let acl = if rights.contains(Rights::RESERVE) {
             Acl::new(vec![Entry {
                 subject: self.who.subject().as_str().as_bytes().to_vec(),
@@ -474,7 +485,7 @@ impl<'a> Door<'a> {
         if located.is_root() {
             return Err(Code::Busy.into());
         }
-        let rights = self.governing_rights(&located)?;
+        let rights = self.governing_rights(&located, Rights::READ.union(Rights::DELETE))?;
         demand(rights, Rights::READ)?;
         let located = if rights.contains(Rights::DELETE) {
             located
@@ -520,7 +531,8 @@ impl<'a> Door<'a> {
             Ok(located) => Ok(located),
             Err(miss @ Miss::NoParent(_)) if self.export.acls.has_default() => {
                 let (acl, place) = self.list_of_absent(path).map_err(unreadable)?;
-                demand(self.export.rights_by(&acl, &place, self.who)?, needed)?;
+                let rights = self.export.rights_by(&acl, &place, self.who);
+                demand(settled(rights, needed)?, needed)?;
                 Err(self.missing(miss))
             }
             Err(miss) => Err(self.missing(miss)),
@@ -553,19 +565,28 @@ impl<'a> Door<'a> {
     }
 
     fn require(&self, dir: &Dir, path: &[u8], needed: Rights) -> Result<(), Failure> {
-        demand(self.rights(dir, path)?, needed)
+        demand(self.rights(dir, path, needed)?, needed)
     }
 
     fn require_governing(&self, located: &Located, needed: Rights) -> Result<(), Failure> {
-        demand(self.governing_rights(located)?, needed)
+        demand(self.governing_rights(located, needed)?, needed)
     }
 
-    fn governing_rights(&self, located: &Located) -> Result<Rights, Failure> {
-        self.rights(located.governing(), located.governing_path())
+    fn governing_rights(&self, located: &Located, wanted: Rights) -> Result<Rights, Failure> {
+        self.rights(located.governing(), located.governing_path(), wanted)
     }
 
-    fn rights(&self, dir: &Dir, path: &[u8]) -> Result<Rights, Failure> {
-        Ok(self.export.rights(dir, path, self.who)?)
+    fn rights(&self, dir: &Dir, path: &[u8], wanted: Rights) -> Result<Rights, Failure> {
+        settled(self.export.rights(dir, path, self.who), wanted)
+    }
+}
+
+/// Returns rights of which `wanted` can be said to be among them or not. What is certain without a group
+/// does not wait for it.
+fn settled(rights: Result<Rights, Undecided>, wanted: Rights) -> Result<Rights, Failure> {
+    match rights {
+        Err(Undecided::Group { known, .. }) if known.contains(wanted) => Ok(known),
+        other => Ok(other?),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -20,6 +20,9 @@ use crate::vfs::{Dir, Journal, Root};
 
 /// Groups in one list that are waited for, one after another.
 const GROUPS_MAX: usize = 16;
+
+/// How long a check on a thread that may wait goes on getting groups.
+const GROUPS_WAIT: Duration = Duration::from_secs(30);
 
 /// The exported tree, shared by all connections. Files are reached through [`Export::door`] only.
 #[derive(Debug)]
@@ -61,9 +64,14 @@ pub(crate) enum Undecided {
     /// No list governs, or the system's error.
     #[error("no access control list: {0}")]
     System(#[from] Errno),
-    /// A line names this group, which is not known at present.
+    /// A line names a group that is not known at present.
     #[error("a group is not known yet")]
-    Group(Arc<[u8]>),
+    Group {
+        /// The group.
+        group: Arc<[u8]>,
+        /// The rights that are certain, whoever is in the group.
+        known: Rights,
+    },
 }
 
 /// Why a tree cannot be exported.
@@ -201,8 +209,8 @@ impl Export {
         self.rights_by(&*self.acls.effective(dir)?, path, who)
     }
 
-    /// Returns what [`Export::rights`] does, after waiting for the groups that it takes: for threads that
-    /// may wait.
+    /// Returns what [`Export::rights`] does, after waiting for the groups that it takes to know whether
+    /// `wanted` is among it: for threads that may wait. Groups that cannot be had in time give nothing.
     ///
     /// # Errors
     ///
@@ -212,18 +220,27 @@ impl Export {
         dir: &Dir,
         path: &[u8],
         who: &Principal,
+        wanted: Rights,
     ) -> Result<Rights, Errno> {
-        for _ in 0..GROUPS_MAX {
+        let deadline = Instant::now() + GROUPS_WAIT;
+        let mut fetched = 0;
+        loop {
             match self.rights(dir, path, who) {
                 Ok(rights) => return Ok(rights),
-                Err(Undecided::Group(group)) => self.groups().fetch_waiting(&group),
+                Err(Undecided::Group { group, known }) => {
+                    let enough = known.contains(wanted);
+                    if enough || fetched == GROUPS_MAX || Instant::now() >= deadline {
+                        return Ok(known);
+                    }
+                    self.groups().fetch_waiting(&group);
+                    fetched += 1;
+                }
                 Err(Undecided::System(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM))) => {
                     return Err(errno);
                 }
                 Err(Undecided::System(_)) => return Err(Errno::PERM),
             }
         }
-        Err(Errno::PERM)
     }
 
     /// Returns what a list gives a principal in a directory, whose link-free path below the root this is.
@@ -237,10 +254,7 @@ impl Export {
         path: &[u8],
         who: &Principal,
     ) -> Result<Rights, Undecided> {
-        let mut rights = self
-            .acls
-            .rights(acl, who.subject().as_str())
-            .map_err(Undecided::Group)?;
+        let (mut rights, unknown) = self.acls.rights(acl, who.subject().as_str());
         if let Some(ticket) = self.tickets.acting(who)? {
             rights = rights.masked_by(ticket.mask(path));
         }
@@ -251,6 +265,12 @@ impl Export {
         if self.is_superuser(who) {
             rights = rights.union(Rights::LIST).union(Rights::ADMIN);
         }
-        Ok(rights)
+        match unknown {
+            None => Ok(rights),
+            Some(group) => Err(Undecided::Group {
+                group,
+                known: rights,
+            }),
+        }
     }
 }

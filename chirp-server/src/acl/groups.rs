@@ -26,7 +26,8 @@ const SIZE_MAX: usize = 1024 * 1024;
 const FETCH_MAX: Duration = Duration::from_secs(10);
 
 /// How long at least a group that could not be fetched stays without members; it does three times as long
-/// as the attempt took, so that the many checks of one request do not each wait for a dead server.
+/// as the attempt took. Where not the group but its server failed this holds for all groups that would be
+/// fetched, so that a request waits for a dead server once, whatever number of groups it takes.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// Groups kept at most; when there are more it starts over.
@@ -58,6 +59,17 @@ pub struct Groups {
     kept_in: PathBuf,
     runtime: Option<Handle>,
     slots: Mutex<HashMap<Box<[u8]>, Arc<Slot>>>,
+    /// Until when the server is left alone.
+    down_until: Mutex<Option<Instant>>,
+}
+
+/// Why a group cannot be had.
+#[derive(Debug)]
+enum Failed {
+    /// There is no such group, or it is none.
+    Group(io::Error),
+    /// Nor could another one be had.
+    Source(io::Error),
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +110,7 @@ impl Groups {
             kept_in: PathBuf::new(),
             runtime: None,
             slots: Mutex::default(),
+            down_until: Mutex::default(),
         }
     }
 
@@ -123,6 +136,7 @@ impl Groups {
             kept_in: transient.join(".__groups"),
             runtime: Handle::try_current().ok(),
             slots: Mutex::default(),
+            down_until: Mutex::default(),
         })
     }
 
@@ -148,34 +162,49 @@ impl Groups {
         }
         let shown = String::from_utf8_lossy(name).into_owned();
         let kept = self.kept_in.join(&shown);
-        let begun = Instant::now();
         let known = match self.read_kept(kept.clone()).await {
             Some((members, age)) => Known {
                 until: Instant::now() + self.lifetime.saturating_sub(age),
                 members: Arc::new(Members(members)),
             },
-            None => match tokio::time::timeout(FETCH_MAX, get(source, &shown)).await {
-                Ok(Ok(members)) => {
-                    keep(kept, members.clone()).await;
-                    Known {
-                        until: Instant::now() + self.lifetime,
-                        members: Arc::new(Members(members)),
-                    }
-                }
-                failed => {
-                    let error = match failed {
-                        Ok(Err(error)) => error,
-                        Ok(Ok(_)) | Err(_) => io::ErrorKind::TimedOut.into(),
-                    };
-                    tracing::warn!(group = shown, %error, "cannot get a group; it has no members until it can be had");
-                    Known {
-                        until: Instant::now() + FAILED_FOR.max(begun.elapsed() * 3),
-                        members: Arc::default(),
-                    }
-                }
+            None => match self.down_until() {
+                Some(until) => Known::nobody(until),
+                None => self.fetch_from(source, &shown, kept).await,
             },
         };
         slot.set(known);
+    }
+
+    async fn fetch_from(&self, source: &Source, name: &str, kept: PathBuf) -> Known {
+        let begun = Instant::now();
+        let failed = match tokio::time::timeout(FETCH_MAX, get(source, name)).await {
+            Ok(Ok(members)) => {
+                keep(kept, members.clone()).await;
+                return Known {
+                    until: Instant::now() + self.lifetime,
+                    members: Arc::new(Members(members)),
+                };
+            }
+            Ok(Err(failed)) => failed,
+            Err(_) => Failed::Source(io::ErrorKind::TimedOut.into()),
+        };
+        let until = Instant::now() + FAILED_FOR.max(begun.elapsed() * 3);
+        match failed {
+            Failed::Group(error) => {
+                tracing::warn!(group = name, %error, "cannot get a group; it has no members until it can be had");
+            }
+            Failed::Source(error) => {
+                tracing::warn!(group = name, %error, "cannot get groups; those that are not kept have no members until they can be had");
+                let mut down = lock(&self.down_until);
+                *down = (*down).max(Some(until));
+            }
+        }
+        Known::nobody(until)
+    }
+
+    /// Returns until when the server is left alone, if it is.
+    fn down_until(&self) -> Option<Instant> {
+        lock(&self.down_until).filter(|until| Instant::now() < *until)
     }
 
     /// Gets a group from a thread that may wait, which is none of the runtime's.
@@ -218,6 +247,15 @@ impl Groups {
     }
 }
 
+impl Known {
+    fn nobody(until: Instant) -> Self {
+        Self {
+            until,
+            members: Arc::default(),
+        }
+    }
+}
+
 impl Slot {
     fn fresh(&self) -> Option<Arc<Members>> {
         let known = lock(&self.state);
@@ -252,21 +290,30 @@ fn is_name(name: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-@+".contains(byte))
 }
 
-async fn get(source: &Source, name: &str) -> io::Result<Vec<u8>> {
+async fn get(source: &Source, name: &str) -> Result<Vec<u8>, Failed> {
     match source {
         Source::Directory(dir) => {
             let path = dir.join(name);
-            tokio::task::spawn_blocking(move || read_file(&path)).await?
+            let read = tokio::task::spawn_blocking(move || read_file(&path)).await;
+            read.map_err(io::Error::from)
+                .flatten()
+                .map_err(Failed::Group)
         }
-        Source::Http(base) => get_http(base, name).await,
+        Source::Http(base) => {
+            let stream = connect(base).await.map_err(Failed::Source)?;
+            get_http(stream, base, name).await.map_err(Failed::Group)
+        }
     }
 }
 
-async fn get_http(base: &Uri, name: &str) -> io::Result<Vec<u8>> {
-    let authority = base.authority().ok_or(io::ErrorKind::InvalidInput)?;
+async fn connect(base: &Uri) -> io::Result<TcpStream> {
     let host = base.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, base.port_u16().unwrap_or(80))).await?;
+    TcpStream::connect((host, base.port_u16().unwrap_or(80))).await
+}
+
+async fn get_http(stream: TcpStream, base: &Uri, name: &str) -> io::Result<Vec<u8>> {
+    let authority = base.authority().ok_or(io::ErrorKind::InvalidInput)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;

@@ -7,6 +7,7 @@ pub(crate) mod cache;
 mod file;
 pub mod groups;
 
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
@@ -35,8 +36,34 @@ pub struct Acls {
     inherit: bool,
     root: Dir,
     groups: Arc<Groups>,
+    locks: Arc<Locks>,
+}
+
+/// What serialises the changes of lists.
+#[derive(Debug)]
+pub(crate) struct Locks {
     locks: [Mutex<()>; LOCKS],
     hasher: RandomState,
+}
+
+impl Locks {
+    /// Does something to a directory while its list does not change.
+    ///
+    /// # Errors
+    ///
+    /// Those of the action, and of looking at the directory.
+    pub(crate) fn held<T>(
+        &self,
+        dir: &Dir,
+        action: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let stat = rustix::fs::fstat(dir)?;
+        let hash = self.hasher.hash_one((stat.st_dev, stat.st_ino));
+        let index = usize::try_from(hash % LOCKS as u64).unwrap_or(0);
+        let lock = self.locks.get(index).or_else(|| self.locks.first());
+        let _held = lock.map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
+        action()
+    }
 }
 
 impl Acls {
@@ -57,8 +84,10 @@ impl Acls {
             inherit,
             root,
             groups,
-            locks: std::array::from_fn(|_| Mutex::new(())),
-            hasher: RandomState::new(),
+            locks: Arc::new(Locks {
+                locks: std::array::from_fn(|_| Mutex::new(())),
+                hasher: RandomState::new(),
+            }),
         }
     }
 
@@ -74,19 +103,24 @@ impl Acls {
         &self.groups
     }
 
-    /// Returns what a list gives a subject.
-    ///
-    /// # Errors
-    ///
-    /// The name of a group that has to be fetched first.
-    pub(crate) fn rights(&self, acl: &Acl, subject: &str) -> Result<Rights, Arc<[u8]>> {
-        acl.rights_with_groups(subject, |group| {
-            match self.groups.look(group, subject.as_bytes()) {
-                Group::Member => Ok(true),
-                Group::Stranger => Ok(false),
-                Group::Unknown => Err(Arc::from(group)),
-            }
-        })
+    /// Returns what a list gives a subject for certain, and the name of a group that has to be fetched
+    /// to know whether it gives more.
+    pub(crate) fn rights(&self, acl: &Acl, subject: &str) -> (Rights, Option<Arc<[u8]>>) {
+        let mut unknown = None;
+        let rights = acl.rights_with_groups(subject, |group| {
+            Ok::<_, Infallible>(match self.groups.look(group, subject.as_bytes()) {
+                Group::Member => true,
+                Group::Stranger => false,
+                Group::Unknown => {
+                    unknown.get_or_insert_with(|| Arc::from(group));
+                    false
+                }
+            })
+        });
+        match rights {
+            Ok(rights) => (rights, unknown),
+            Err(never) => match never {},
+        }
     }
 
     /// Returns the list that governs a directory.
@@ -223,12 +257,12 @@ impl Acls {
         dir: &Dir,
         action: impl FnOnce() -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        let stat = rustix::fs::fstat(dir)?;
-        let hash = self.hasher.hash_one((stat.st_dev, stat.st_ino));
-        let index = usize::try_from(hash % LOCKS as u64).unwrap_or(0);
-        let lock = self.locks.get(index).or_else(|| self.locks.first());
-        let _held = lock.map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
-        action()
+        self.locks.held(dir, action)
+    }
+
+    /// Returns what serialises changes, for one that is finished without the store.
+    pub(crate) const fn locks(&self) -> &Arc<Locks> {
+        &self.locks
     }
 
     /// Writes the first list of an exported directory that has none, and no default (part 6.4).

@@ -5,17 +5,25 @@
 //! Here the name holds 128 random bits, and only a regular, empty file with one link counts, looked
 //! at without following a link.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::{AuthConfig, AuthError, Proof, Talk, passwd};
 
 /// How often the file is looked for. The reference's clients make it before they say `yes`.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long the system may take to find a login name; longer is a failed login, and only this client waits.
+const LOOKUP_MAX: Duration = Duration::from_secs(20);
+
+/// Lookups at once. They wait for a directory service or a disk, and that on threads which are for others'
+/// work too, even when their clients have gone.
+static LOOKUPS: Semaphore = Semaphore::const_new(64);
 
 /// Runs the exchange up to the verdict.
 pub(super) async fn prove<S>(
@@ -38,11 +46,31 @@ where
         tracing::debug!(target: "auth", %shown, "unix login: no acceptable file");
         return Ok(Proof::Failed);
     };
-    let Some(login) = login(config.passwd.as_deref(), owner) else {
+    let Some(login) = lookup(config.passwd.clone(), owner).await else {
         tracing::debug!(target: "auth", owner, "unix login: the file's owner has no login name");
         return Ok(Proof::Failed);
     };
     Ok(Proof::Given(login))
+}
+
+/// Returns the login name of an account, and holds up nobody else meanwhile.
+async fn lookup(passwd: Option<PathBuf>, uid: u32) -> Option<Vec<u8>> {
+    let answer = async {
+        let turn = LOOKUPS.acquire().await.ok();
+        tokio::task::spawn_blocking(move || {
+            let name = login(passwd.as_deref(), uid);
+            drop(turn);
+            name
+        })
+        .await
+    };
+    match tokio::time::timeout(LOOKUP_MAX, answer).await {
+        Ok(name) => name.ok().flatten(),
+        Err(_) => {
+            tracing::warn!(target: "auth", uid, "looking up a login name took too long");
+            None
+        }
+    }
 }
 
 /// Returns the login name of an account: by the file of `-W`, or by the system.

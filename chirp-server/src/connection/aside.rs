@@ -62,7 +62,7 @@ impl Connection {
     ) -> io::Result<Result<T, Code>> {
         let token = CancellationToken::new();
         let _cancel = token.clone().drop_guard();
-        let subject = self.session.who().login().as_str();
+        let subject = self.session.subject().as_str();
         tokio::select! {
             done = self.server.heavy.run(subject, move || job(&token)) => Ok(done),
             error = self.gone() => Err(error),

@@ -106,7 +106,6 @@ async fn copy(
     let first = call(&server, address).await?;
     let mut there = There {
         asker: copying.who().subject().as_str().to_owned(),
-        login: copying.who().login().as_str().to_owned(),
         server: Arc::clone(&server),
         idle: vec![first.clone()],
         first,
@@ -126,7 +125,7 @@ async fn copy(
             let more = copying.read(&shared.export, &mut items, &slice);
             (copying, items, more)
         };
-        let (back, items, more) = server.heavy.run(&there.login, read).await?;
+        let (back, items, more) = server.heavy.run(&there.asker, read).await?;
         copying = back;
         for item in items {
             if let Made::No = there.carry_out(item).await? {
@@ -144,10 +143,8 @@ async fn copy(
 /// The other server, and what is on its way there.
 struct There {
     server: Arc<Server>,
-    /// Who asked for the copy.
+    /// Who asked for the copy, and whose turn it takes when this server reads.
     asker: String,
-    /// Whose turn it takes when this server reads.
-    login: String,
     /// The connection that the others are opened after; it may be closed by now.
     first: Client,
     /// Connections that nothing is under way on.
@@ -190,10 +187,10 @@ impl There {
                 content,
             } => {
                 let client = self.free().await?;
-                let (server, login) = (Arc::clone(&self.server), self.login.clone());
+                let (server, asker) = (Arc::clone(&self.server), self.asker.clone());
                 self.files += 1;
                 self.flying.spawn(async move {
-                    let result = put(server, login, &client, &target, mode, content).await;
+                    let result = put(server, asker, &client, &target, mode, content).await;
                     Landed { client, result }
                 });
             }
@@ -376,7 +373,7 @@ impl There {
 /// Puts a file, which is there whole or not at all.
 async fn put(
     server: Arc<Server>,
-    login: String,
+    asker: String,
     client: &Client,
     target: &VirtualPath,
     mode: u32,
@@ -393,7 +390,7 @@ async fn put(
         Content::Large { file, length } => (Arc::new(file), length),
     };
     let chunks = stream::try_unfold(0u64, move |position| {
-        let (server, login, file) = (Arc::clone(&server), login.clone(), Arc::clone(&file));
+        let (server, asker, file) = (Arc::clone(&server), asker.clone(), Arc::clone(&file));
         async move {
             let read = move || {
                 let mut chunk = Vec::with_capacity(CHUNK);
@@ -401,7 +398,7 @@ async fn put(
                 rustix::io::pread(&*file, room, position)?;
                 Ok::<_, io::Error>(chunk)
             };
-            let read = server.heavy.run(&login, read).await;
+            let read = server.heavy.run(&asker, read).await;
             let chunk = read.map_err(|code| io::Error::other(code.text()))??;
             let next = position.saturating_add(chunk.len() as u64);
             Ok::<_, io::Error>((!chunk.is_empty()).then(|| (Bytes::from(chunk), next)))

@@ -1,13 +1,16 @@
 //! `getfile`, `putfile` (part 3.4), and the sinks of all verbs that bring a body.
 
+use std::sync::Arc;
+
 use chirp_proto::Code;
 
+use crate::acl::Locks;
 use crate::authorize::{Failure, Granted};
 use crate::export::Export;
 use crate::outcome::{Outcome, Receiver};
 use crate::vfs::stride::Scatter;
 use crate::vfs::temporary::Replace;
-use crate::vfs::{Open, Upload};
+use crate::vfs::{Dir, Open, Upload};
 
 /// Sends a whole file, as long as it is now.
 pub(crate) fn getfile(source: &Granted) -> Result<Outcome, Failure> {
@@ -34,10 +37,38 @@ pub(crate) fn putfile(
     let mut upload = Upload::begin(target, mode, replace, &export.journal, &export.space)?;
     // What does not fit is refused before the client sends it.
     upload.reserve(length)?;
-    Ok(Outcome::ReceiveAfterGo {
-        length,
-        sink: Box::new(upload),
-    })
+    let sink: Box<dyn Receiver> = if target.is_acl_file() {
+        Box::new(ListUpload {
+            upload,
+            dir: target.holder().clone(),
+            locks: Arc::clone(export.acls.locks()),
+        })
+    } else {
+        Box::new(upload)
+    };
+    Ok(Outcome::ReceiveAfterGo { length, sink })
+}
+
+/// The upload of an access control list. It takes its place between two changes, so that none that has
+/// read the old list brings back what this replaces.
+#[derive(Debug)]
+struct ListUpload {
+    upload: Upload,
+    dir: Dir,
+    locks: Arc<Locks>,
+}
+
+impl Receiver for ListUpload {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Code> {
+        self.upload.take(bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<u64, Code> {
+        let Self { upload, dir, locks } = *self;
+        let written = upload.written();
+        locks.held(&dir, || upload.commit()).map_err(code)?;
+        Ok(written)
+    }
 }
 
 impl Receiver for Upload {

@@ -263,7 +263,7 @@ impl Search {
     }
 
     fn require_list(&self, export: &Export, dir: &Dir, place: &[u8]) -> Result<(), Errno> {
-        let rights = export.rights_waiting(dir, place, &self.who)?;
+        let rights = export.rights_waiting(dir, place, &self.who, Rights::LIST)?;
         if rights.contains(Rights::LIST) {
             Ok(())
         } else {

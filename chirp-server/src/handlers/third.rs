@@ -27,6 +27,9 @@ const BATCH: usize = 64;
 /// Bytes of small files after which no more entries are read at once.
 const BATCH_BYTES: usize = 256 * 1024;
 
+/// What it takes to copy a directory with its files.
+const TO_COPY: Rights = Rights::READ.union(Rights::LIST);
+
 /// Asks another server who this one is there.
 pub(crate) fn whoareyou(host: &[u8], limit: u64) -> Result<Outcome, Failure> {
     Ok(Outcome::Whoareyou {
@@ -179,7 +182,7 @@ impl Copying {
         let item = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 let dir = start.directory()?;
-                let rights = export.rights_waiting(dir, &self.place, &self.who)?;
+                let rights = export.rights_waiting(dir, &self.place, &self.who, TO_COPY)?;
                 self.walk = Some(Walk::new(dir, rights)?);
                 return Ok((Some(Item::Directory(target)), true));
             }
@@ -215,7 +218,7 @@ impl Copying {
                 let child = walk.open()?;
                 let place = [&self.place, walk.path(), b"/", name].concat();
                 let place = place.strip_prefix(b"/").unwrap_or(&place);
-                let rights = export.rights_waiting(&child, place, &self.who)?;
+                let rights = export.rights_waiting(&child, place, &self.who, TO_COPY)?;
                 if !rights.contains(Rights::LIST) {
                     return Err(Errno::ACCESS);
                 }

@@ -319,3 +319,29 @@ fn child_on_a_small_disk() {
     );
     println!("survived");
 }
+
+#[test]
+fn no_change_of_rights_brings_back_the_list_that_an_upload_replaced() {
+    let tree = Tree::new();
+    let (mut alice, mut other) = (tree.alice(), tree.alice());
+    for round in 0..200 {
+        let list = format!("unix:alice rwlda\nunix:round{round} r\n");
+        let mut sink = begin(&mut alice, &format!("putfile /.__acl 384 {}\n", list.len()));
+        sink.take(list.as_bytes()).unwrap();
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                other.expect("setacl / unix:bob r\n", "0\n");
+            });
+            start.wait();
+            sink.finish().unwrap();
+        });
+        // Whichever came first, the upload is not lost.
+        let now = std::fs::read_to_string(tree.root.path().join(".__acl")).unwrap();
+        assert!(
+            now.contains(&format!("unix:round{round} r\n")),
+            "{round}: {now}"
+        );
+    }
+}
