@@ -384,7 +384,7 @@ mod tests {
         });
         assert_eq!(
             rights.map(|rights| rights.to_string()),
-            Ok("rwl".to_owned())
+            Ok("rwlp".to_owned())
         );
         assert_eq!(asked, ["b", "d"]);
     }
