@@ -59,8 +59,10 @@ pub fn start(
         .context("cannot start the server in the background (-b)")?;
     let mut said = Vec::new();
     if let Some(pipe) = child.stdout.take() {
-        // It ends with the word, or with the process.
-        pipe.take(READY.len() as u64).read_to_end(&mut said)?;
+        // It ends when the server lets go of it after the word, or with the process. One more byte than
+        // the word is asked for, so that the end is waited for: who started the command finds a server
+        // that holds nothing of it any more.
+        pipe.take(READY.len() as u64 + 1).read_to_end(&mut said)?;
     }
     if said != READY {
         return failed(manner, &mut child, &said);

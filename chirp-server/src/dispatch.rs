@@ -237,13 +237,6 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             acl::resetacl(export, &door.administer(path)?, subject, rights)
         }
 
-        // Without -Q they are refused, but only to who may ask.
-        Request::Lsalloc { path } if !space.has_allocations() => {
-            door.allocation(path).and(Err(Code::InvalidRequest.into()))
-        }
-        Request::Mkalloc { path, .. } if !space.has_allocations() => {
-            door.mkalloc(path).and(Err(Code::InvalidRequest.into()))
-        }
         Request::Lsalloc { path } => alloc::lsalloc(export, &door.allocation(path)?),
         // The mode is that of mkdir.
         Request::Mkalloc {

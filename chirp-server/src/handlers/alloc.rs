@@ -16,13 +16,17 @@ pub(crate) fn lsalloc(export: &Export, object: &Granted) -> Result<Outcome, Fail
     Ok(Outcome::Text(text))
 }
 
-/// Makes a directory with a part of the space for itself, whole or not at all.
+/// Makes a directory with a part of the space for itself, whole or not at all. Without `-Q` there is
+/// nothing to take a part of (-8), which `lsalloc` says by having no figures.
 pub(crate) fn mkalloc(
     export: &Export,
     target: &Granted,
     acl: &Acl,
     size: u64,
 ) -> Result<Outcome, Failure> {
+    if !export.space.has_allocations() {
+        return Err(Code::InvalidRequest.into());
+    }
     let built = name::build_directory(export, target, acl)?;
     export.space.allocate(target, size, built)?;
     Ok(Outcome::Number(0))
