@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod compat;
 mod output;
 mod stdin;
 
@@ -12,6 +13,10 @@ use clap::Parser;
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
+    // By a link of the reference's name it is that tool.
+    if let Some(tool) = compat::Tool::of(std::env::args_os().next().as_deref()) {
+        return tool.run(std::env::args_os());
+    }
     let cli = Cli::parse();
     let failure = commands::failure_code(&cli.command);
     tracing_subscriber::fmt()

@@ -60,7 +60,7 @@ impl Ls {
 }
 
 /// Returns a long line up to its name (part 12.3).
-fn line(stat: &Stat, now: i64) -> String {
+pub(crate) fn line(stat: &Stat, now: i64) -> String {
     let kind = if stat.is_directory() { 'd' } else { '-' };
     let age = if now - stat.ctime > LISTING_MAX_AGE {
         "%b %e  %Y"

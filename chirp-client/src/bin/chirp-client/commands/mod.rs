@@ -4,15 +4,15 @@ mod cat;
 mod exec;
 mod get;
 mod getacl;
-mod ls;
+pub(crate) mod ls;
 mod md5;
 mod mkdir;
 mod mv;
 mod put;
 mod rm;
-mod setacl;
+pub(crate) mod setacl;
 mod sha256;
-mod stat;
+pub(crate) mod stat;
 mod whoami;
 
 use std::process::ExitCode;

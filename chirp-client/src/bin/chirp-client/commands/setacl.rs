@@ -5,7 +5,7 @@ use super::Failure;
 use crate::cli::RemotePath;
 
 /// Names for sets of rights, as the reference's `chirp` has them.
-const ALIASES: [(&str, &str); 5] = [
+pub(crate) const ALIASES: [(&str, &str); 5] = [
     ("read", "rl"),
     ("write", "rwld"),
     ("admin", "rwldva"),

@@ -28,7 +28,7 @@ impl Stat {
 }
 
 /// Returns the thirteen lines (part 12.3); the reference's client hides the device numbers.
-fn describe(stat: &chirp_client::Stat) -> String {
+pub(crate) fn describe(stat: &chirp_client::Stat) -> String {
     let time = |seconds| clock::format(seconds, "%a %b %e %H:%M:%S %Y");
     format!(
         "device:  -1\n\
@@ -70,7 +70,7 @@ pub(super) fn permissions(mode: u32) -> String {
 }
 
 /// Local time.
-pub(super) mod clock {
+pub(crate) mod clock {
     use jiff::Timestamp;
     use jiff::tz::TimeZone;
 

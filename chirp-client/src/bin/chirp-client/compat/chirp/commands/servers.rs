@@ -1,0 +1,57 @@
+//! Who is who, and servers that talk to each other.
+
+use std::time::Instant;
+
+use chirp_client::Client;
+
+use super::foreign;
+use crate::compat::chirp::session::{self, Session};
+use crate::compat::trouble::{Trouble, say};
+
+pub(crate) async fn whoami(client: &Client) -> Result<(), Trouble> {
+    foreign(&client.whoami().await?)
+}
+
+pub(crate) async fn whoareyou(client: &Client, words: &[&[u8]]) -> Result<(), Trouble> {
+    let [host] = words else {
+        return Err(Trouble::Usage);
+    };
+    foreign(&client.whoareyou(session::text(host)?).await?)
+}
+
+pub(crate) async fn localpath(
+    session: &Session,
+    client: &Client,
+    words: &[&[u8]],
+) -> Result<(), Trouble> {
+    let path = session.path_or_here(words.first().copied())?;
+    foreign(&client.localpath(&path).await?)
+}
+
+pub(crate) async fn remote_debug(client: &Client, words: &[&[u8]]) -> Result<(), Trouble> {
+    let [flag] = words else {
+        return Err(Trouble::Usage);
+    };
+    Ok(client.debug(session::text(flag)?).await?)
+}
+
+pub(crate) async fn thirdput(
+    session: &Session,
+    client: &Client,
+    words: &[&[u8]],
+) -> Result<(), Trouble> {
+    let [from, host, to] = words else {
+        return Err(Trouble::Usage);
+    };
+    let from = session.path(from)?;
+    // The other server has no current directory.
+    let to = chirp_client::VirtualPath::from_decoded(to)?;
+    let start = Instant::now();
+    let bytes = client.thirdput(&from, session::text(host)?, &to).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let rate = bytes as f64 / 1_048_576.0 / seconds.max(1e-6);
+    say(&format!(
+        "{bytes} bytes transferred in {seconds:.0} seconds ({rate:.1}MB/s)"
+    ));
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Opening a connection, and waiting for a server that is not there yet.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use chirp_client::{Address, Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT, Error};
+
+use super::access::Access;
+use super::trouble::{Trouble, say};
+
+/// How long a server is waited for that cannot be reached. The reference waits for an hour, in
+/// silence: a wrong port then looks like a hanging script.
+const UNREACHABLE_MAX: Duration = Duration::from_secs(60);
+
+/// How long an answer may take, as in the reference: a digest of a large file takes long.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(3600);
+
+/// The first pause between two attempts, which doubles up to the last.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LAST: Duration = Duration::from_secs(2);
+
+/// Connects to `HOST[:PORT]` and logs in. Where nothing answers it tries again until the time is
+/// over, and says so once.
+pub(super) async fn open(access: &Access, host: &str) -> Result<Client, Trouble> {
+    let address: Address = host.parse()?;
+    let mut options = ConnectOptions::new(address);
+    options.methods = access.methods().map_err(Trouble::Words)?;
+    if options.methods.is_empty() && access.names_methods() {
+        return Err(chirp_client::Code::NotAuthorized.into());
+    }
+    options.timeout = access.timeout.unwrap_or(ANSWER_MAX);
+    let patience = access.timeout.unwrap_or(UNREACHABLE_MAX);
+    let started = Instant::now();
+    let mut pause = PAUSE_FIRST;
+    let mut said = false;
+    loop {
+        let left = patience.saturating_sub(started.elapsed());
+        options.connect_timeout = left.min(DEFAULT_CONNECT_TIMEOUT);
+        let error = match Client::connect(options.clone()).await {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        let left = patience.saturating_sub(started.elapsed());
+        if !may_pass(&error) || left.is_zero() {
+            return Err(error.into());
+        }
+        if !said {
+            let reason = Trouble::from(error).reason();
+            say(&format!(
+                "couldn't connect to {host}: {reason}; still trying for {}s",
+                left.as_secs_f64().round()
+            ));
+            said = true;
+        }
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(PAUSE_LAST);
+    }
+}
+
+/// Reports whether the same may succeed a little later.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Connect { source, .. } => matches!(
+            source.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::NetworkDown
+                | ErrorKind::TimedOut
+        ),
+        Error::Lost { .. } | Error::Timeout { .. } => true,
+        _ => false,
+    }
+}
