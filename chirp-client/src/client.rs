@@ -12,9 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 
 use crate::connect::{self, ConnectOptions, Opened};
-use crate::connection::{Connection, Duplex, Fault, ReaderLoan, Reply, Rest, Shape};
+use crate::connection::{Connection, Duplex, Fault, Layout, ReaderLoan, Reply, Rest, Shape};
 use crate::describe::{object, verb};
 use crate::error::printable;
+use crate::patience::Elapsed;
 use crate::{DEFAULT_TIMEOUT, Error};
 
 /// A logged-in connection to one server. Clones share it; the last one to go closes it.
@@ -162,8 +163,18 @@ impl Client {
 
     /// Sends a request that answers a count and as many bytes, at most `limit`.
     pub(crate) async fn counted(&self, request: &Request, limit: u64) -> Result<Bytes, Error> {
+        self.counted_with(request, Bytes::new(), limit).await
+    }
+
+    /// Sends a request with a body that answers a count and as many bytes, at most `limit`.
+    pub(crate) async fn counted_with(
+        &self,
+        request: &Request,
+        body: Bytes,
+        limit: u64,
+    ) -> Result<Bytes, Error> {
         let shape = Shape::Counted(limit);
-        match self.call(request, Bytes::new(), shape).await? {
+        match self.call(request, body, shape).await? {
             Reply::Data(_, data) => Ok(data),
             other => Err(self.unexpected(request, other)),
         }
@@ -189,6 +200,21 @@ impl Client {
             return Err(self.fault(fault));
         };
         Ok((number, value))
+    }
+
+    /// Sends a request that answers several texts.
+    pub(crate) async fn texts(
+        &self,
+        request: &Request,
+        layout: Layout,
+    ) -> Result<Vec<Bytes>, Error> {
+        match self
+            .call(request, Bytes::new(), Shape::Texts(layout))
+            .await?
+        {
+            Reply::Texts(texts) => Ok(texts),
+            other => Err(self.unexpected(request, other)),
+        }
     }
 
     /// Sends a request whose answer the caller reads.
@@ -249,13 +275,29 @@ impl Client {
     ) -> Result<T, Error> {
         match tokio::time::timeout(self.timeout, step).await {
             Ok(result) => result.map_err(|fault| self.fault(fault)),
-            Err(_) => {
-                self.shared.connection.fail(Fault::Abandoned(
-                    "it was given up after nothing came in the middle of a body",
-                ));
-                Err(self.timed_out(request, false))
-            }
+            Err(_) => Err(self.given_up(request)),
         }
+    }
+
+    /// As [`Client::step`] for a step that was polled.
+    pub(crate) fn polled<T>(
+        &self,
+        request: &Request,
+        step: Result<Result<T, Fault>, Elapsed>,
+    ) -> std::io::Result<T> {
+        let error = match step {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(fault)) => self.fault(fault),
+            Err(Elapsed) => self.given_up(request),
+        };
+        Err(std::io::Error::other(error))
+    }
+
+    fn given_up(&self, request: &Request) -> Error {
+        self.shared.connection.fail(Fault::Abandoned(
+            "it was given up after nothing came in the middle of a body",
+        ));
+        self.timed_out(request, false)
     }
 
     fn timed_out(&self, request: &Request, usable: bool) -> Error {

@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use chirp_proto::Request;
-use chirp_proto::request::ExecutionName;
+use chirp_proto::limits::IO_MAX;
+use chirp_proto::request::{ExecutionName, OutputStream};
 use exec_ext::client::{ExecStream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -41,6 +42,9 @@ use crate::{Client, Error};
 
 /// Bytes of a status: twice the output that one may hold inline, and the rest of it.
 const STATUS_MAX: u64 = 4 * 1024 * 1024;
+
+/// Bytes of a list of executions.
+const LIST_MAX: u64 = 64 * 1024 * 1024;
 
 /// A program that was started, with the connection in stream mode. Dropped before its end, it ends
 /// the connection, and the server does what the request's `on_disconnect` says.
@@ -201,6 +205,90 @@ impl Client {
         self.number(&request).await.map(drop)
     }
 
+    /// Takes an execution's streams over, from these offsets on, with what the server says of it at
+    /// that moment. Who was attached before is detached. The offsets are counts of bytes from the
+    /// streams' beginning; [`Status::out_from`] and [`Status::err_from`] are the lowest that can be
+    /// had. Hand to [`Execution::run`] the same `stdin` as before, from its beginning: what the
+    /// server has had of it is passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with code -21 if there is none of that name, -8 for offsets that cannot be
+    /// had, -23 from a server that cannot do this.
+    pub async fn exec_attach(
+        &self,
+        execution: &ExecutionName,
+        out: u64,
+        err: u64,
+    ) -> Result<(Status, Execution), Error> {
+        let window = self.exec_window().await?;
+        let request = Request::ExecAttach {
+            execution: execution.clone(),
+            out,
+            err,
+        };
+        let (length, mut duplex) = self.exclusive(&request, Bytes::new()).await?;
+        if length > STATUS_MAX {
+            return Err(self.violation(format!("a status of {length} bytes")));
+        }
+        let json = duplex.reader.exact(length);
+        let status = self.read_status(&self.step(&request, json).await?)?;
+        let execution = Execution {
+            client: self.clone(),
+            id: status.id,
+            request: outputs_of(&status),
+            window,
+            settings: StreamSettings::default(),
+            duplex,
+        };
+        Ok((status, execution))
+    }
+
+    /// Lists one's own executions; the superuser's list has everyone's.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`].
+    pub async fn exec_list(&self) -> Result<Vec<Status>, Error> {
+        let json = self.counted(&Request::ExecList, LIST_MAX).await?;
+        serde_json::from_slice(&json)
+            .map_err(|error| self.violation(format!("list of executions: {error}")))
+    }
+
+    /// Lets the server forget an execution that has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with code -10 for one that still runs, -23 from a server that cannot do
+    /// this.
+    pub async fn exec_remove(&self, execution: &ExecutionName) -> Result<(), Error> {
+        let execution = execution.clone();
+        let request = Request::ExecRemove { execution };
+        self.number(&request).await.map(drop)
+    }
+
+    /// Returns captured output from `offset` on, at most `length` bytes and 16 MiB.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::exec_remove`].
+    pub async fn exec_output(
+        &self,
+        execution: &ExecutionName,
+        stream: OutputStream,
+        offset: u64,
+        length: u64,
+    ) -> Result<Bytes, Error> {
+        let length = length.min(IO_MAX);
+        let request = Request::ExecOutput {
+            execution: execution.clone(),
+            stream,
+            offset,
+            length,
+        };
+        self.counted(&request, length).await
+    }
+
     /// Checks that the server runs programs and returns the window of its streams. To a server that
     /// does not know the verb, the request's body would be further requests.
     async fn exec_window(&self) -> Result<u64, Error> {
@@ -217,7 +305,11 @@ impl Client {
 
     async fn status(&self, request: &Request) -> Result<Status, Error> {
         let json = self.counted(request, STATUS_MAX).await?;
-        serde_json::from_slice(&json)
+        self.read_status(&json)
+    }
+
+    fn read_status(&self, json: &[u8]) -> Result<Status, Error> {
+        serde_json::from_slice(json)
             .map_err(|error| self.violation(format!("status of an execution: {error}")))
     }
 }
@@ -228,6 +320,23 @@ fn naming(request: &ExecRequest, mut error: Error) -> Error {
         *path = printable(request.cmd.as_bytes());
     }
     error
+}
+
+/// Returns a request that streams what that of a running program streams. A status has no values of
+/// variables, so the request itself cannot be read back.
+fn outputs_of(status: &Status) -> ExecRequest {
+    let mut request = ExecRequest::new("");
+    let is_streamed = |name| match status.request.as_ref().and_then(|sent| sent.get(name)) {
+        None => true,
+        Some(value) => value.as_str() == Some("stream"),
+    };
+    if !is_streamed("stdout") {
+        request.stdout = OutputTo::Discard;
+    }
+    if !is_streamed("stderr") {
+        request.stderr = OutputTo::Discard;
+    }
+    request
 }
 
 fn stream_error(client: &Client, error: StreamError) -> Error {

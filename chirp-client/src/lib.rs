@@ -10,7 +10,10 @@
 //! | [`Address`], [`ConnectOptions`] | where a server is and how to log in |
 //! | [`Client`] | the connection and its time limits; the methods stand in `verbs/` by concern |
 //! | [`Body`], [`Listing`] | replies that are read piece by piece |
+//! | [`GetStream`], [`PutStream`] | files whose end is the connection's |
+//! | [`Search`], [`Usage`], [`Allocation`] | what is found and counted in trees |
 //! | [`exec`] | running programs |
+//! | [`job`] | programs that run later |
 //! | [`transfer`] | copies of files and trees |
 //! | [`Error`] | what can go wrong, naming host, path and reason |
 //!
@@ -35,7 +38,9 @@ mod connection;
 mod describe;
 mod error;
 pub mod exec;
+pub mod job;
 mod listing;
+mod patience;
 pub mod transfer;
 mod verbs;
 
@@ -47,10 +52,15 @@ pub use exec_ext::status::Features;
 pub use listing::{Listing, LongListing};
 pub use verbs::body::Body;
 pub use verbs::file::Descriptor;
+pub use verbs::search::{FailedStep, Found, Search, SearchOptions};
+pub use verbs::space::{Allocation, Usage};
+pub use verbs::stream::{GetStream, PutStream};
+pub use verbs::ticket::TicketInfo;
 pub use verbs::xattr::XattrTarget;
 
 pub use chirp_proto::acl::{Acl, Rights};
 pub use chirp_proto::request::{
-    AccessMode, ExecutionName, HashAlgorithm, OpenFlags, Stride, XattrFlags,
+    AccessMode, ExecutionName, HashAlgorithm, OpenFlags, OutputStream, Stride, TicketName,
+    XattrFlags,
 };
 pub use chirp_proto::{Code, Method, Stat, StatFs, Subject, VirtualPath};

@@ -1,10 +1,13 @@
 //! Halves of a connection in the hands of a caller.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use chirp_proto::parse::reply::Status;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::{Fault, Reader, State};
@@ -68,6 +71,45 @@ impl ReaderLoan {
         Ok(chunk)
     }
 
+    /// Reads some of a counted body, or of one that ends with the connection, and returns how much;
+    /// 0 at its end.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        target: &mut ReadBuf<'_>,
+    ) -> Poll<Result<usize, Fault>> {
+        let left = match self.rest {
+            Rest::Bytes(left) => left,
+            Rest::Unknown => u64::MAX,
+            Rest::Nothing | Rest::Lines => 0,
+        };
+        let room = usize::try_from(left).unwrap_or(usize::MAX);
+        let room = room.min(target.remaining());
+        if room == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let Some(reader) = &mut self.reader else {
+            return Poll::Ready(Err(GIVEN_BACK));
+        };
+        let mut part = ReadBuf::new(target.initialize_unfilled_to(room));
+        let outcome = ready!(Pin::new(reader).poll_read(context, &mut part));
+        let count = part.filled().len();
+        target.advance(count);
+        let outcome = match (outcome, self.rest) {
+            (Ok(()), Rest::Bytes(_)) if count == 0 => Err(Fault::Closed),
+            (outcome, _) => outcome.map_err(Fault::from),
+        };
+        self.noted(outcome)?;
+        if let Rest::Bytes(left) = &mut self.rest {
+            *left = left.saturating_sub(count as u64);
+            if *left == 0 {
+                self.rest = Rest::Nothing;
+                self.give_back();
+            }
+        }
+        Poll::Ready(Ok(count))
+    }
+
     /// Takes a line of a listing off; `None` after the empty one at its end.
     pub(crate) async fn name_line(&mut self) -> Result<Option<Bytes>, Fault> {
         if self.rest != Rest::Lines {
@@ -84,6 +126,16 @@ impl ReaderLoan {
             return Ok(None);
         }
         Ok(Some(line))
+    }
+
+    /// Takes exactly `length` bytes off.
+    pub(crate) async fn exact(&mut self, length: u64) -> Result<Bytes, Fault> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let bytes = match &mut self.reader {
+            Some(reader) => reader.exact(length).await,
+            None => Err(GIVEN_BACK),
+        };
+        self.noted(bytes)
     }
 
     /// Takes a second status line off, as `putfile` has it.
@@ -195,6 +247,44 @@ impl Duplex {
             None => Err(GIVEN_BACK),
         };
         self.reader.noted(result)
+    }
+
+    /// Reads what comes behind an exchange, drops it and returns how much it was; 0 once the peer
+    /// has closed the connection.
+    pub(crate) async fn last_words(&mut self) -> Result<usize, Fault> {
+        let mut words = [0; 1024];
+        let mut words = ReadBuf::new(&mut words);
+        poll_fn(|context| self.reader.poll_read(context, &mut words)).await
+    }
+
+    /// Writes some bytes and returns how many.
+    pub(crate) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, Fault>> {
+        self.poll_writer(|writer| writer.poll_write(context, bytes))
+    }
+
+    /// Sends what the transport may still hold.
+    pub(crate) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.poll_writer(|writer| writer.poll_flush(context))
+    }
+
+    /// Ends the direction to the peer.
+    pub(crate) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.poll_writer(|writer| writer.poll_shutdown(context))
+    }
+
+    fn poll_writer<T>(
+        &mut self,
+        step: impl FnOnce(Pin<&mut WriteHalf>) -> Poll<std::io::Result<T>>,
+    ) -> Poll<Result<T, Fault>> {
+        let outcome = match &mut self.writer.writer {
+            Some(writer) => ready!(step(Pin::new(writer))).map_err(Fault::from),
+            None => Err(GIVEN_BACK),
+        };
+        Poll::Ready(self.reader.noted(outcome))
     }
 
     /// Returns the halves for a protocol of their own; `None` if they were given back.

@@ -13,6 +13,7 @@
 mod loan;
 mod reader;
 mod tasks;
+mod texts;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use loan::{Duplex, ReaderLoan, Rest};
 pub(crate) use reader::Reader;
+pub(crate) use texts::Layout;
 
 /// Requests on the wire whose replies have not come; further ones wait to be written.
 const IN_FLIGHT_MAX: usize = 256;
@@ -70,6 +72,8 @@ pub(crate) enum Shape {
     Counted(u64),
     /// One line.
     Line,
+    /// Several texts, which the connection reads.
+    Texts(Layout),
     /// More than a message holds: the caller reads it. `Rest` says what it is, given the status.
     Lend(fn(u64) -> Rest),
     /// The caller reads and writes on its own until it gives the connection back.
@@ -80,6 +84,8 @@ pub(crate) enum Shape {
 pub(crate) enum Reply {
     /// The status with what [`Shape::Counted`] or [`Shape::Line`] brought.
     Data(u64, Bytes),
+    /// What [`Shape::Texts`] brought.
+    Texts(Vec<Bytes>),
     /// The status with the reading half.
     Lent(u64, ReaderLoan),
     /// The status with both halves.

@@ -182,6 +182,13 @@ async fn answer(
                 .exact(usize::try_from(value).unwrap_or(usize::MAX))
                 .await
         }
+        Shape::Texts(layout) => match reader.texts(layout, value).await {
+            Ok(texts) => {
+                let _gone = reply.send(Ok(Reply::Texts(texts)));
+                return Ok(reader);
+            }
+            Err(fault) => Err(fault),
+        },
         Shape::Lend(rest) => {
             let (loan, returned) = ReaderLoan::new(reader, rest(value), Arc::clone(state));
             let _gone = reply.send(Ok(Reply::Lent(value, loan)));

@@ -4,11 +4,8 @@ use bytes::Bytes;
 use chirp_proto::{Request, VirtualPath};
 
 use crate::client::word;
-use crate::connection::Rest;
-use crate::{Client, Error, Listing};
-
-/// Bytes of an ACL that are kept; a longer one is no ACL.
-const ACL_MAX: usize = 1024 * 1024;
+use crate::connection::Layout;
+use crate::{Client, Error};
 
 impl Client {
     /// Returns the lines `SUBJECT RIGHTS` of a directory's ACL, in their order.
@@ -18,17 +15,7 @@ impl Client {
     /// As every call: see [`Error`].
     pub async fn getacl(&self, path: &VirtualPath) -> Result<Vec<Bytes>, Error> {
         let request = Request::Getacl { path: path.clone() };
-        let (_, loan) = self.lent(&request, |_| Rest::Lines).await?;
-        let mut listing = Listing::new(self.clone(), request, loan);
-        let (mut lines, mut size) = (Vec::new(), 0);
-        while let Some(line) = listing.next().await? {
-            size += line.len();
-            if size > ACL_MAX {
-                return Err(self.violation(format!("an ACL of more than {ACL_MAX} bytes")));
-            }
-            lines.push(line);
-        }
-        Ok(lines)
+        self.texts(&request, Layout::Lines).await
     }
 
     /// Gives a subject rights on a directory in place of those it had. Letters that are no rights

@@ -1,11 +1,16 @@
 //! Whole files (part 3.4): their content is streamed, never held.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
 use chirp_proto::parse::reply::Status;
 use chirp_proto::{Request, VirtualPath};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::connection::{ReaderLoan, Rest};
+use crate::patience::Patience;
 use crate::{Client, Error};
 
 /// Bytes of content that one transfer keeps in memory.
@@ -13,11 +18,28 @@ pub(crate) const CHUNK: usize = 256 * 1024;
 
 /// The content of a remote file, to be read to its end. Held before that, it holds back the answers to all
 /// later calls on the connection.
+///
+/// It is an [`AsyncRead`] as well, which fails with an [`io::Error`] that holds an [`Error`]; a file
+/// that ends before its length is such a failure.
 pub struct Body {
     client: Client,
     request: Request,
     length: u64,
     loan: ReaderLoan,
+    patience: Patience,
+}
+
+impl AsyncRead for Body {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        target: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let step = this.loan.poll_read(context, target);
+        let step = ready!(this.patience.watch(context, step));
+        Poll::Ready(this.client.polled(&this.request, step).map(drop))
+    }
 }
 
 impl Body {
@@ -85,6 +107,7 @@ impl Client {
             request,
             length,
             loan,
+            patience: Patience::new(self.timeout()),
         })
     }
 
@@ -119,7 +142,7 @@ impl Client {
             let mut limited = (&mut *content).take(left.min(CHUNK as u64));
             let count = limited.read_buf(&mut buffer).await;
             let count = match count {
-                Ok(0) => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                 other => other,
             };
             let count = count.map_err(|source| Error::Local {

@@ -148,15 +148,4 @@ impl Client {
         };
         self.number(&request).await
     }
-
-    /// Makes a directory that may hold `length` bytes, where the server counts space.
-    ///
-    /// # Errors
-    ///
-    /// As every call: see [`Error`].
-    pub async fn mkalloc(&self, path: &VirtualPath, length: u64, mode: u32) -> Result<(), Error> {
-        let path = path.clone();
-        let request = Request::Mkalloc { path, length, mode };
-        self.number(&request).await.map(drop)
-    }
 }
