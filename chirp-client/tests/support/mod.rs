@@ -50,6 +50,12 @@ impl Peer {
         self
     }
 
+    /// Sends to a client that may have gone.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let sent = tokio::time::timeout(LIMIT, self.0.write_all(bytes));
+        sent.await.expect("the client reads or closes in time")
+    }
+
     /// Expects that nothing comes for a moment.
     pub(crate) async fn expect_nothing(&mut self) -> &mut Self {
         let mut byte = [0];
@@ -121,11 +127,16 @@ impl Reference {
     /// It looks for a free port and then takes it, so two that start at the same time can find the
     /// same one; the loser ends and is started again.
     pub(crate) fn start() -> Self {
-        let started = (0..10).find_map(|_| Self::start_once());
+        Self::start_with(&[])
+    }
+
+    /// As [`Reference::start`], with further options.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
+        let started = (0..10).find_map(|_| Self::start_once(options));
         started.expect("chirp_server ended ten times")
     }
 
-    fn start_once() -> Option<Self> {
+    fn start_once(options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         give_away(directory.path());
         for name in ["root", "transient"] {
@@ -144,6 +155,7 @@ impl Reference {
             .arg(directory.path().join("root"))
             .arg("-y")
             .arg(directory.path().join("transient"))
+            .args(options)
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
