@@ -184,7 +184,7 @@ fn a_server_that_is_not_there_is_told_with_a_remedy() {
     let address = free.local_addr().unwrap().to_string();
     drop(free);
     let output = command.args([&address, "ls"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     let message = text(&output.stderr);
     assert!(
         message.contains(&address) && message.contains("refused"),
@@ -206,7 +206,7 @@ fn a_server_that_says_nothing_is_given_up_in_time() {
         .args(["-t", "0.3", &address, "ls"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     let message = text(&output.stderr);
     assert!(message.contains("nothing came for 0.3s"), "{message}");
 }

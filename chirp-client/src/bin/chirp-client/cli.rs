@@ -24,7 +24,17 @@ use crate::commands::Command;
   chirp-client -a address [fe80::2]:9094 get /jobs/17/result .
   chirp-client guest put --help
 
-Exit status: 0 if all went well, 1 if not. `exec` ends as its program does: see its help.
+Exit status:
+  0    all went well
+  1    the server refused something, or some of it was not done: each is named on stderr
+  2    the command line makes no sense
+  3    no connection: the server cannot be reached, lets nobody in, or was lost
+  130, 141, ...  128 plus the number of the signal that ended the client; 141 if nobody reads its output
+  exec ends as its program does, with 125 in place of 1 and 3: see its help.
+
+Without a server: `chirp-client completions SHELL` and `chirp-client man [DIR]`.
+
+Environment: NO_COLOR, CLICOLOR and CLICOLOR_FORCE decide about colours where --color does not;
 CHIRP_CLIENT_LOG=debug shows on stderr what happens."
 )]
 pub(crate) struct Cli {
@@ -36,6 +46,10 @@ pub(crate) struct Cli {
     /// Give up after this time without progress: seconds, or with a unit (s, m, h, d).
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = duration, default_value = "60")]
     pub(crate) timeout: Duration,
+
+    /// When to use colours; auto: at a terminal, if NO_COLOR is not set.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: clap::ColorChoice,
 
     /// The server: HOST, HOST:PORT or [V6]:PORT; the port is 9094 unless named.
     #[arg(value_name = "HOST[:PORT]")]
@@ -63,6 +77,24 @@ impl RemotePath {
                 .map_err(|code| code.text())
         })
     }
+}
+
+/// Reads `100`, `20K`, `1MB`: powers of 1024, as the reference has them.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let bad = || "a size is a number of bytes, or one with K, M, G, T or P".to_owned();
+    let number = text.strip_suffix(['B', 'b']).unwrap_or(text);
+    let (digits, shift) = match number.char_indices().last() {
+        Some((at, unit)) => match "KMGTP".find(unit.to_ascii_uppercase()) {
+            Some(power) => (number.get(..at).unwrap_or_default(), 10 * (power + 1)),
+            None => (number, 0),
+        },
+        None => return Err(bad()),
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(bad());
+    }
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    number.checked_mul(1 << shift).ok_or_else(bad)
 }
 
 /// Reads `90`, `1.5`, `2m`, `1h`, `1d`.
@@ -154,10 +186,25 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_a_help_with_examples() {
-        for command in Cli::command().get_subcommands_mut() {
-            let help = command.render_long_help().to_string();
-            assert!(help.contains("Example"), "{help}");
+    fn sizes_have_the_references_units() {
+        assert_eq!(size("7"), Ok(7));
+        assert_eq!(size("20k"), Ok(20_480));
+        assert_eq!(size("1MB"), Ok(1 << 20));
+        for bad in ["", "B", "K", "x", "-1", "+1", "1.5M", "99999P", "é"] {
+            assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_command_has_a_help_with_examples() {
+        fn check(command: &mut clap::Command) {
+            let own = |command: &&mut clap::Command| command.get_name() != "help";
+            for command in command.get_subcommands_mut().filter(own) {
+                let help = command.render_long_help().to_string();
+                assert!(help.contains("Example"), "{help}");
+                check(command);
+            }
+        }
+        check(&mut Cli::command());
     }
 }

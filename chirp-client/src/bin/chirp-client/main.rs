@@ -1,11 +1,15 @@
 //! `chirp-client`: files and programs of a Chirp server from the command line.
 
 mod cli;
+mod colour;
 mod commands;
 mod compat;
+mod generate;
+mod json;
 mod output;
 mod stdin;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,8 +21,16 @@ fn main() -> ExitCode {
     if let Some(tool) = compat::Tool::of(std::env::args_os().next().as_deref()) {
         return tool.run(std::env::args_os());
     }
-    let cli = Cli::parse();
-    let failure = commands::failure_code(&cli.command);
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if generate::is_asked(&arguments) {
+        return match generate::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => output::report(&failure, false),
+        };
+    }
+    let cli = Cli::parse_from(arguments);
+    colour::choose(cli.color);
+    let program = commands::runs_a_program(&cli.command);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("CHIRP_CLIENT_LOG"))
@@ -40,6 +52,6 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        Err(error) => output::report(&error, failure),
+        Err(error) => output::report(&error, program),
     }
 }

@@ -8,10 +8,54 @@ use chirp_client::transfer::Summary;
 use chirp_client::{Code, Error};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::commands::Failure;
+use crate::colour;
+use crate::commands::{Failure, exec};
 
 /// The status of a program that a closed pipe ended: as shells have it for SIGPIPE.
 const PIPE_CLOSED: u8 = 128 + 13;
+
+/// The exit status where the server refused something, or some of it was not done.
+const FAILED: u8 = 1;
+
+/// The exit status where there is no connection, so that it may be tried again later.
+const NO_CONNECTION: u8 = 3;
+
+/// Bytes of output that wait to be written together.
+const PIECE: usize = 64 * 1024;
+
+/// Output that comes in small parts and is written in large ones.
+#[derive(Default)]
+pub(crate) struct Pieces(Vec<u8>);
+
+impl Pieces {
+    /// Adds a part.
+    pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), Failure> {
+        self.0.extend_from_slice(part);
+        if self.0.len() > PIECE {
+            write(&std::mem::take(&mut self.0))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        write(&self.0)
+    }
+}
+
+/// Returns a size with one decimal and a unit, as in `5.0B` and `976.6 KB` (part 12.1).
+pub(crate) fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for larger in [" KB", " MB", " GB", " TB", " PB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    format!("{value:.1}{unit}")
+}
 
 /// Writes to stdout at once; a closed pipe is a failure that ends the program quietly.
 pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
@@ -42,15 +86,19 @@ pub(crate) fn name(bytes: &[u8]) -> Vec<u8> {
 /// Writes a message to stderr.
 pub(crate) fn message(text: &str) {
     // Where stderr is gone there is nobody to tell.
-    let _nobody = writeln!(io::stderr().lock(), "chirp-client: {text}");
+    let _nobody = writeln!(io::stderr().lock(), "{} {text}", colour::program());
 }
 
-/// Tells why the program fails and returns its exit status.
-pub(crate) fn report(failure: &Failure, code: u8) -> ExitCode {
-    match failure {
+/// Tells why the client fails and returns its exit status; `program`: where a program's exit status
+/// is expected.
+pub(crate) fn report(failure: &Failure, program: bool) -> ExitCode {
+    let code = match failure {
         Failure::PipeClosed => return ExitCode::from(PIPE_CLOSED),
-        Failure::Told => {}
-        Failure::Other(text) => message(text),
+        Failure::Told => FAILED,
+        Failure::Other(text) => {
+            message(text);
+            FAILED
+        }
         Failure::Client { error, subject } => {
             if let Error::Local { source, doing, .. } = &**error
                 && source.kind() == io::ErrorKind::BrokenPipe
@@ -59,9 +107,16 @@ pub(crate) fn report(failure: &Failure, code: u8) -> ExitCode {
                 return ExitCode::from(PIPE_CLOSED);
             }
             report_error(error, subject.as_deref());
+            match **error {
+                Error::Connect { .. }
+                | Error::Login { .. }
+                | Error::Lost { .. }
+                | Error::Timeout { .. } => NO_CONNECTION,
+                _ => FAILED,
+            }
         }
-    }
-    ExitCode::from(code)
+    };
+    ExitCode::from(if program { exec::CLIENT_FAILED } else { code })
 }
 
 /// Tells of an error, and of what may help.

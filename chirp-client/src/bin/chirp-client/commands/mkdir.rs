@@ -28,9 +28,7 @@ impl Mkdir {
             let mut names: Vec<&[u8]> = path.components().collect();
             names.pop();
             for name in names {
-                above = above
-                    .join(name)
-                    .map_err(|code| Failure::Other(format!("{path}: {}", code.text())))?;
+                above = super::inside(&above, name)?;
                 // What cannot be made because of rights may exist; the last one tells.
                 match client.mkdir(&above, MODE).await {
                     Err(error) if error.code().is_none() => return Err(error.into()),

@@ -1,26 +1,48 @@
 //! The commands, one file each: arguments, help and what they do.
 
 mod cat;
-mod exec;
+mod chmod;
+mod chown;
+mod cp;
+mod df;
+mod digest;
+mod du;
+pub(crate) mod exec;
+mod features;
 mod get;
 mod getacl;
+mod ln;
+mod localpath;
 pub(crate) mod ls;
-mod md5;
+mod mkalloc;
 mod mkdir;
 mod mv;
 mod put;
+mod range;
+mod readlink;
+mod remote_debug;
+mod resetacl;
 mod rm;
+mod rmdir;
 pub(crate) mod setacl;
-mod sha256;
+mod setrep;
 pub(crate) mod stat;
+mod tail;
+mod thirdput;
+mod touch;
+mod tree;
+mod truncate;
+mod walk;
 mod whoami;
+mod xattr;
 
 use std::process::ExitCode;
 
-use chirp_client::{Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT, Error};
+use chirp_client::{Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT, Error, VirtualPath};
 use clap::Subcommand;
 
 use crate::cli::Cli;
+use crate::output;
 
 /// What can be done.
 #[derive(Subcommand)]
@@ -28,17 +50,47 @@ pub(crate) enum Command {
     Put(put::Put),
     Get(get::Get),
     Ls(ls::Ls),
+    Tree(tree::Tree),
     Cat(cat::Cat),
+    Tail(tail::Tail),
     Stat(stat::Stat),
+    Du(du::Du),
+    Df(df::Df),
     Mkdir(mkdir::Mkdir),
     Rm(rm::Rm),
+    Rmdir(rmdir::Rmdir),
     Mv(mv::Mv),
-    Md5(md5::Md5),
-    Sha256(sha256::Sha256),
-    Whoami(whoami::Whoami),
+    Cp(cp::Cp),
+    Ln(ln::Ln),
+    Readlink(readlink::Readlink),
+    Touch(touch::Touch),
+    Truncate(truncate::Truncate),
+    Chmod(chmod::Chmod),
+    Chown(chown::Chown),
+    Xattr(xattr::Xattr),
+    Sha256(digest::Sha256),
+    Md5(digest::Md5),
+    Hash(digest::Hash),
+    #[command(alias = "listacl")]
     Getacl(getacl::Getacl),
     Setacl(setacl::Setacl),
+    Resetacl(resetacl::Resetacl),
+    Whoami(whoami::Whoami),
+    Whoareyou(whoami::Whoareyou),
+    Localpath(localpath::Localpath),
+    Thirdput(thirdput::Thirdput),
+    Mkalloc(mkalloc::Mkalloc),
+    Setrep(setrep::Setrep),
+    #[command(name = "remote_debug")]
+    RemoteDebug(remote_debug::RemoteDebug),
+    Features(features::Features),
     Exec(exec::Exec),
+    #[command(name = "xattr_get", hide = true)]
+    XattrGet(xattr::Get),
+    #[command(name = "xattr_list", hide = true)]
+    XattrList(xattr::List),
+    #[command(name = "xattr_set", hide = true)]
+    XattrSet(xattr::ReferenceSet),
 }
 
 /// Why a command fails.
@@ -67,12 +119,9 @@ impl From<Error> for Failure {
     }
 }
 
-/// The exit status where the client itself fails.
-pub(crate) const fn failure_code(command: &Command) -> u8 {
-    match command {
-        Command::Exec(_) => exec::CLIENT_FAILED,
-        _ => 1,
-    }
+/// Returns whether the exit status belongs to a program, so that the client has one of its own.
+pub(crate) const fn runs_a_program(command: &Command) -> bool {
+    matches!(command, Command::Exec(_))
 }
 
 /// Connects and runs the command.
@@ -86,17 +135,42 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Put(command) => command.run(&client).await,
         Command::Get(command) => command.run(&client).await,
         Command::Ls(command) => command.run(&client).await,
+        Command::Tree(command) => command.run(&client).await,
         Command::Cat(command) => command.run(&client).await,
+        Command::Tail(command) => command.run(&client).await,
         Command::Stat(command) => command.run(&client).await,
+        Command::Du(command) => command.run(&client).await,
+        Command::Df(command) => command.run(&client).await,
         Command::Mkdir(command) => command.run(&client).await,
         Command::Rm(command) => command.run(&client).await,
+        Command::Rmdir(command) => command.run(&client).await,
         Command::Mv(command) => command.run(&client).await,
-        Command::Md5(command) => command.run(&client).await,
+        Command::Cp(command) => command.run(&client).await,
+        Command::Ln(command) => command.run(&client).await,
+        Command::Readlink(command) => command.run(&client).await,
+        Command::Touch(command) => command.run(&client).await,
+        Command::Truncate(command) => command.run(&client).await,
+        Command::Chmod(command) => command.run(&client).await,
+        Command::Chown(command) => command.run(&client).await,
+        Command::Xattr(command) => command.run(&client).await,
         Command::Sha256(command) => command.run(&client).await,
-        Command::Whoami(command) => command.run(&client).await,
+        Command::Md5(command) => command.run(&client).await,
+        Command::Hash(command) => command.run(&client).await,
         Command::Getacl(command) => command.run(&client).await,
         Command::Setacl(command) => command.run(&client).await,
+        Command::Resetacl(command) => command.run(&client).await,
+        Command::Whoami(command) => command.run(&client).await,
+        Command::Whoareyou(command) => command.run(&client).await,
+        Command::Localpath(command) => command.run(&client).await,
+        Command::Thirdput(command) => command.run(&client).await,
+        Command::Mkalloc(command) => command.run(&client).await,
+        Command::Setrep(command) => command.run(&client).await,
+        Command::RemoteDebug(command) => command.run(&client).await,
+        Command::Features(command) => command.run(&client).await,
         Command::Exec(command) => return command.run(&client).await,
+        Command::XattrGet(command) => command.run(&client).await,
+        Command::XattrList(command) => command.run(&client).await,
+        Command::XattrSet(command) => command.run(&client).await,
     };
     match result {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -106,4 +180,46 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }),
         Err(other) => Err(other),
     }
+}
+
+/// Does something with each thing. What the server refuses is told, the others follow, and the whole
+/// has failed.
+async fn each<T>(
+    client: &Client,
+    things: &[T],
+    mut step: impl AsyncFnMut(&T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut complete = true;
+    for thing in things {
+        if let Err(failure) = step(thing).await {
+            told(client, failure)?;
+            complete = false;
+        }
+    }
+    if complete { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// Tells of a refusal; anything else stays a failure.
+fn told(client: &Client, failure: Failure) -> Result<(), Failure> {
+    match failure {
+        Failure::Client { error, .. } if error.code().is_some() => {
+            output::report_error(&error, Some(client.subject().as_str()));
+            Ok(())
+        }
+        other => Err(other),
+    }
+}
+
+/// Makes a path of the server from what was typed.
+fn remote(bytes: &[u8]) -> Result<VirtualPath, Failure> {
+    VirtualPath::from_decoded(bytes)
+        .map_err(|code| Failure::Other(format!("{}: {}", bytes.escape_ascii(), code.text())))
+}
+
+/// Returns `name` in the directory `above`.
+fn inside(above: &VirtualPath, name: &[u8]) -> Result<VirtualPath, Failure> {
+    above.join(name).map_err(|code| {
+        let name = name.escape_ascii();
+        Failure::Other(format!("{above}/{name}: {}", code.text()))
+    })
 }

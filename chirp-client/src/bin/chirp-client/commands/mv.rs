@@ -28,9 +28,7 @@ impl Mv {
             Err(error) => return Err(error.into()),
         };
         if let (true, Some((_, name))) = (directory, from.split_last()) {
-            to = to
-                .join(name)
-                .map_err(|code| Failure::Other(format!("{to}: {}", code.text())))?;
+            to = super::inside(&to, name)?;
         }
         Ok(client.rename(&from, &to).await?)
     }

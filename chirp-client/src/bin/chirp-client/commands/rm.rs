@@ -1,18 +1,24 @@
-use chirp_client::Client;
+use chirp_client::{Client, Code};
 use clap::Args;
 
 use super::Failure;
 use crate::cli::RemotePath;
-use crate::output;
 
 /// Removes files, links and whole directories from the server.
 ///
 /// A directory goes with all that is in it, as with the reference's `chirp` and with `rm -r`. What
-/// cannot be removed is named on stderr; the others go, and the exit status is 1.
+/// cannot be removed is named on stderr; the others go, and the exit status is 1. There is no question and
+/// no way back.
 #[derive(Args)]
 #[command(after_help = "Example:
   chirp-client guest rm /jobs/17 /jobs/18")]
 pub(crate) struct Rm {
+    /// Directories go whole, as they do without this.
+    #[arg(short, short_alias = 'R', long)]
+    recursive: bool,
+    /// What is not there need not be removed.
+    #[arg(short, long)]
+    force: bool,
     /// What goes.
     #[arg(value_parser = RemotePath::parser(), required = true)]
     paths: Vec<RemotePath>,
@@ -20,16 +26,14 @@ pub(crate) struct Rm {
 
 impl Rm {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
-        let mut complete = true;
-        for RemotePath(path, _) in &self.paths {
-            match client.rmall(path).await {
-                Err(error) if error.code().is_some() => {
-                    output::report_error(&error, Some(client.subject().as_str()));
-                    complete = false;
-                }
-                other => other?,
-            }
-        }
-        if complete { Ok(()) } else { Err(Failure::Told) }
+        super::each(
+            client,
+            &self.paths,
+            async |RemotePath(path, _)| match client.rmall(path).await {
+                Err(error) if self.force && error.code() == Some(Code::DoesntExist) => Ok(()),
+                other => Ok(other?),
+            },
+        )
+        .await
     }
 }

@@ -43,7 +43,7 @@ impl Setacl {
 
 /// Expands a name. A word that is none and has other letters is refused: servers would take the
 /// letters of `admn` that are rights, and grant `a` and `d`.
-fn rights(text: &str) -> Result<String, String> {
+pub(super) fn rights(text: &str) -> Result<String, String> {
     if let Some((_, letters)) = ALIASES.iter().find(|(alias, _)| *alias == text) {
         return Ok((*letters).to_owned());
     }

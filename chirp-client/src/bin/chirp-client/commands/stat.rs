@@ -3,6 +3,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::cli::RemotePath;
+use crate::json::{self, Json};
 use crate::output;
 
 /// Age in seconds from which `ls -l` shows the year in place of the time of day.
@@ -10,11 +11,17 @@ pub(super) const LISTING_MAX_AGE: i64 = 365 * 86_400;
 
 /// Describes a file or directory of the server, in the lines of the reference's `chirp`.
 ///
-/// A symbolic link is followed. Device numbers are not told.
+/// A symbolic link is followed. Device numbers are only told with --json.
 #[derive(Args)]
-#[command(after_help = "Example:
-  chirp-client guest stat /jobs/17/result.csv")]
+#[command(after_help = "Examples:
+  chirp-client guest stat /jobs/17/result.csv
+  chirp-client guest stat --json /jobs/17/result.csv | jq .size")]
 pub(crate) struct Stat {
+    /// Describe a symbolic link itself, not what it leads to.
+    #[arg(short = 'n', long)]
+    no_dereference: bool,
+    #[command(flatten)]
+    json: Json,
     /// The file or directory.
     #[arg(value_parser = RemotePath::parser())]
     path: RemotePath,
@@ -22,7 +29,14 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
-        let stat = client.stat(&self.path.0).await?;
+        let path = &self.path.0;
+        let stat = match self.no_dereference {
+            true => client.lstat(path).await?,
+            false => client.stat(path).await?,
+        };
+        if self.json.wanted {
+            return json::print(&json::Entry::new(path, &stat));
+        }
         output::write(describe(&stat).as_bytes())
     }
 }
