@@ -1,5 +1,7 @@
 //! The client's side of the login (`chirp-protocol.md`, part 2).
 
+mod ticket;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,6 +11,7 @@ use chirp_proto::{Method, Subject};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::connection::{Fault, Reader};
+use crate::ticket::Offered;
 
 /// What the name of a challenge file begins with, on the reference's server and on ours. Anything
 /// else a server asks for is not made: an empty file can matter (`/etc/nologin`).
@@ -33,10 +36,11 @@ pub(crate) async fn login(
     reader: &mut Reader,
     writer: &mut (impl AsyncWrite + Unpin),
     methods: &[Method],
+    tickets: &Offered,
 ) -> Result<Subject, LoginError> {
     let mut tried = Vec::new();
     for &method in methods {
-        match attempt(reader, writer, method).await? {
+        match attempt(reader, writer, method, tickets).await? {
             Ok(subject) => return Ok(subject),
             Err(reason) => tried.push(format!("{method}: {reason}")),
         }
@@ -53,9 +57,14 @@ async fn attempt(
     reader: &mut Reader,
     writer: &mut (impl AsyncWrite + Unpin),
     method: Method,
+    tickets: &Offered,
 ) -> Result<Result<Subject, String>, LoginError> {
-    if method == Method::Ticket {
-        return Ok(Err("not supported by this client yet".to_owned()));
+    let keys = match method {
+        Method::Ticket => tickets.keys(),
+        _ => Vec::new(),
+    };
+    if method == Method::Ticket && keys.is_empty() {
+        return Ok(Err("there is no ticket to offer".to_owned()));
     }
     send(writer, method.name().as_bytes()).await?;
     if !yes_or_no(reader).await? {
@@ -64,6 +73,10 @@ async fn attempt(
     let passed = match method {
         Method::Unix => match unix(reader, writer).await? {
             Ok(passed) => passed,
+            Err(reason) => return Ok(Err(reason)),
+        },
+        Method::Ticket => match ticket::offer(reader, writer, keys).await? {
+            Ok(()) => true,
             Err(reason) => return Ok(Err(reason)),
         },
         _ => yes_or_no(reader).await?,

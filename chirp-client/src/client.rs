@@ -16,6 +16,7 @@ use crate::connection::{Connection, Duplex, Fault, Layout, ReaderLoan, Reply, Re
 use crate::describe::{object, verb};
 use crate::error::printable;
 use crate::patience::Elapsed;
+use crate::ticket::Offered;
 use crate::{DEFAULT_TIMEOUT, Error};
 
 /// A logged-in connection to one server. Clones share it; the last one to go closes it.
@@ -74,7 +75,21 @@ impl Client {
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         methods: &[Method],
     ) -> Result<Self, Error> {
-        let opened = connect::log_in(host, stream, methods).await?;
+        Self::from_stream_with(host, stream, methods, &Offered::default()).await
+    }
+
+    /// As [`Client::from_stream`], with these tickets for the `ticket` method.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub async fn from_stream_with(
+        host: &str,
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        methods: &[Method],
+        tickets: &Offered,
+    ) -> Result<Self, Error> {
+        let opened = connect::log_in(host, stream, methods, tickets).await?;
         Ok(Self::new(host.to_owned(), DEFAULT_TIMEOUT, None, opened))
     }
 

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::auth::{self, LoginError};
 use crate::connection::{self, Connection, Fault};
+use crate::ticket::Offered;
 use crate::{Address, Error};
 
 /// Whom to call, as whom, and how long to wait.
@@ -18,8 +19,10 @@ pub struct ConnectOptions {
     pub address: Address,
     /// Login methods in the order in which they are tried. Empty: `unix` where the server is on
     /// this machine (elsewhere its challenge would only cost its time-out of 5 s), then `hostname`,
-    /// then `address`. `ticket` is passed over.
+    /// then `address`; `ticket` before those two where there is one to offer.
     pub methods: Vec<Method>,
+    /// The tickets that the `ticket` method offers.
+    pub tickets: Offered,
     /// The longest time that looking up the name, connecting and logging in may take together.
     pub connect_timeout: Duration,
     /// The default of [`crate::Client::with_timeout`].
@@ -40,6 +43,7 @@ impl ConnectOptions {
         Self {
             address,
             methods: Vec::new(),
+            tickets: Offered::Found,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             timeout: DEFAULT_TIMEOUT,
         }
@@ -59,10 +63,10 @@ pub(crate) async fn open(options: &ConnectOptions) -> Result<Opened, Error> {
         let (stream, same_machine) = tcp(&options.address).await?;
         let methods: &[Method] = match (options.methods.is_empty(), same_machine) {
             (false, _) => &options.methods,
-            (true, true) => &[Method::Unix, Method::Hostname, Method::Address],
-            (true, false) => &[Method::Hostname, Method::Address],
+            (true, true) => &Method::ALL,
+            (true, false) => &[Method::Ticket, Method::Hostname, Method::Address],
         };
-        log_in(&host, stream, methods).await
+        log_in(&host, stream, methods, &options.tickets).await
     };
     let limit = options.connect_timeout;
     tokio::time::timeout(limit, work)
@@ -80,9 +84,10 @@ pub(crate) async fn log_in(
     host: &str,
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     methods: &[Method],
+    tickets: &Offered,
 ) -> Result<Opened, Error> {
     let (mut reader, mut writer) = connection::halves(stream);
-    match auth::login(&mut reader, &mut writer, methods).await {
+    match auth::login(&mut reader, &mut writer, methods, tickets).await {
         Ok(subject) => Ok(Opened {
             connection: Connection::start(reader, writer),
             subject,

@@ -14,6 +14,7 @@
 //! | [`Search`], [`Usage`], [`Allocation`] | what is found and counted in trees |
 //! | [`exec`] | running programs |
 //! | [`job`] | programs that run later |
+//! | [`ticket`] | keys in files, to log in with and to hand out |
 //! | [`transfer`] | copies of files and trees |
 //! | [`Error`] | what can go wrong, naming host, path and reason |
 //!
@@ -41,6 +42,7 @@ pub mod exec;
 pub mod job;
 mod listing;
 mod patience;
+pub mod ticket;
 pub mod transfer;
 mod verbs;
 

@@ -50,6 +50,27 @@ impl Peer {
         self
     }
 
+    /// Takes this many bytes.
+    pub(crate) async fn take(&mut self, length: usize) -> Vec<u8> {
+        let mut got = vec![0; length];
+        tokio::time::timeout(LIMIT, self.0.read_exact(&mut got))
+            .await
+            .expect("the client sends in time")
+            .expect("the client sends enough");
+        got
+    }
+
+    /// Takes a line, without its end.
+    pub(crate) async fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        loop {
+            match self.take(1).await[..] {
+                [b'\n'] => return String::from_utf8(line).unwrap(),
+                ref byte => line.extend_from_slice(byte),
+            }
+        }
+    }
+
     /// Sends to a client that may have gone.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let sent = tokio::time::timeout(LIMIT, self.0.write_all(bytes));
