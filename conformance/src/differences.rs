@@ -31,6 +31,19 @@ pub struct Difference {
     pub reason: String,
 }
 
+impl Difference {
+    /// Returns what is answered instead.
+    #[must_use]
+    pub fn expect(&self) -> Expect {
+        Expect {
+            code: None,
+            reply: self.reply.clone(),
+            regex: self.regex.clone(),
+            eof: self.eof,
+        }
+    }
+}
+
 /// The accepted differences, by vector.
 #[derive(Clone, Debug)]
 pub struct Differences {
@@ -86,16 +99,15 @@ impl Differences {
     /// Returns what our server answers instead of what `vector` expects, if that is accepted.
     #[must_use]
     pub fn for_vector(&self, vector: &Vector) -> Option<Expect> {
-        let entry = self
-            .entries
+        self.entry(vector).map(Difference::expect)
+    }
+
+    /// Returns the entry of a vector, if it has one.
+    #[must_use]
+    pub fn entry(&self, vector: &Vector) -> Option<&Difference> {
+        self.entries
             .iter()
-            .find(|entry| entry.vectors.contains(&vector.name))?;
-        Some(Expect {
-            code: None,
-            reply: entry.reply.clone(),
-            regex: entry.regex.clone(),
-            eof: entry.eof,
-        })
+            .find(|entry| entry.vectors.contains(&vector.name))
     }
 
     /// Returns the entries in the order of the file.

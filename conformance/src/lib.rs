@@ -23,6 +23,7 @@
 //! - [`render`]: writes `CONFORMANCE.md`
 //! - [`fuzz`]: random scripts on two servers, compared step by step
 //! - [`seeds`]: the vectors as seed corpora of the fuzz targets
+//! - [`suite`]: all of it on any servers and clients, and what it saw
 //!
 //! The `conformance` program renders that page; `chirp-bench` is the benchmark of `make bench`.
 //!
@@ -50,6 +51,7 @@ pub mod program;
 pub mod render;
 pub mod script;
 pub mod seeds;
+pub mod suite;
 pub mod target;
 pub mod tool;
 pub mod vector;

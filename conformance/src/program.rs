@@ -28,11 +28,11 @@ impl Maker {
     }
 }
 
-/// A program to run, and whose it is.
+/// A program to run, and what it is called in what is shown.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Whose implementation it is.
-    pub maker: Maker,
+    /// What it is called: for the installed and the built ones, [`Maker::name`].
+    pub label: String,
     /// The executable's path.
     pub path: PathBuf,
 }
@@ -62,7 +62,7 @@ impl Program {
                 format!("{name} is not in PATH; install it: apt-get install coop-computing-tools")
             })?;
         Ok(Self {
-            maker: Maker::Reference,
+            label: Maker::Reference.name().to_owned(),
             path,
         })
     }
@@ -109,7 +109,7 @@ impl Program {
             );
         }
         Ok(Self {
-            maker: Maker::Ours,
+            label: Maker::Ours.name().to_owned(),
             path,
         })
     }

@@ -50,6 +50,65 @@ impl Options {
     }
 }
 
+/// A server that takes requests.
+pub trait Target {
+    /// Returns where it listens.
+    fn address(&self) -> SocketAddr;
+    /// Returns the user who logs in to it by the method `unix`.
+    fn account(&self) -> &Account;
+    /// Returns the directory that it serves, where that can be looked at.
+    fn served(&self) -> Option<PathBuf>;
+}
+
+impl Target for Server {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn account(&self) -> &Account {
+        &self.account
+    }
+
+    fn served(&self) -> Option<PathBuf> {
+        Some(self.root())
+    }
+}
+
+/// A server that somebody else started: nothing is known of it but where it listens.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    address: SocketAddr,
+    account: Account,
+}
+
+impl Elsewhere {
+    /// Returns the server at `address`, without asking it anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Account::unprivileged`].
+    pub fn at(address: SocketAddr) -> Result<Self> {
+        Ok(Self {
+            address,
+            account: Account::unprivileged()?,
+        })
+    }
+}
+
+impl Target for Elsewhere {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn account(&self) -> &Account {
+        &self.account
+    }
+
+    fn served(&self) -> Option<PathBuf> {
+        None
+    }
+}
+
 /// A running server on a free loopback port, with an empty root of its own.
 ///
 /// Dropping it kills the server with everything it started, and removes its directories.
@@ -263,7 +322,6 @@ fn write_for(account: &Account, path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::Maker;
 
     #[test]
     fn options_are_split_at_blanks() {
@@ -274,7 +332,7 @@ mod tests {
     #[test]
     fn a_program_that_ends_at_once_is_reported_with_what_it_said() {
         let program = Program {
-            maker: Maker::Ours,
+            label: "cat".to_owned(),
             path: PathBuf::from("/bin/cat"),
         };
         let error = Server::start(&program, &Options::default()).unwrap_err();

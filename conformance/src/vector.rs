@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The file of recorded vectors, a copy of the specification's.
 const RECORDED: &str = include_str!("../vectors/chirp-vectors.jsonl");
@@ -70,7 +70,7 @@ pub enum Login {
 }
 
 /// How binding a recorded reply is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Every implementation answers so.

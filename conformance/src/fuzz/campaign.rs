@@ -11,7 +11,7 @@ use super::accepted::{Accepted, Verdict};
 use super::kind::Kind;
 use super::play::Player;
 use super::{CONNECTIONS, Step, generate, normalise, tree};
-use crate::target::Server;
+use crate::target::Target;
 
 /// Steps of a script.
 const STEPS: usize = 40;
@@ -61,7 +61,7 @@ pub struct Tally {
 ///
 /// Fails if a server cannot be reached, or a script cannot be prepared.
 pub fn run(
-    servers: [&Server; 2],
+    servers: [&dyn Target; 2],
     seeds: Range<u64>,
     without: &[Kind],
     deadline: Instant,
@@ -91,7 +91,7 @@ pub fn run(
 
 /// Plays a script on both servers. Returns how many steps were compared, and how they differ.
 fn play(
-    servers: [&Server; 2],
+    servers: [&dyn Target; 2],
     script: &[Step],
     accepted: &Accepted,
 ) -> Result<(usize, Option<Difference>)> {
@@ -109,7 +109,7 @@ fn play(
             None => return Ok((at + 1, Some(Difference::Replies(left, right)))),
         }
     }
-    let (left, right) = (tree::read(left)?, tree::read(right)?);
+    let [left, right] = tree::read(servers)?;
     let path = left
         .keys()
         .chain(right.keys())
@@ -123,7 +123,7 @@ fn play(
 
 /// Leaves out what is not needed for a difference, larger parts first.
 fn shorten(
-    servers: [&Server; 2],
+    servers: [&dyn Target; 2],
     seed: u64,
     mut script: Vec<Step>,
     mut difference: Difference,

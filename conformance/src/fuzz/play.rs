@@ -11,7 +11,7 @@ use super::kind::Kind;
 use super::shape::Shape;
 use super::{CONNECTIONS, Step};
 use crate::connection::{Connection, Stop};
-use crate::target::Server;
+use crate::target::Target;
 use crate::vector::Login;
 
 /// How long a server may say nothing in the middle of a reply.
@@ -24,7 +24,7 @@ pub const SILENT: &[u8] = b"<silence>";
 
 /// The connections of a script to one server.
 pub struct Player<'a> {
-    server: &'a Server,
+    server: &'a dyn Target,
     connections: [Option<Connection>; CONNECTIONS.len()],
 }
 
@@ -34,7 +34,7 @@ impl<'a> Player<'a> {
     /// # Errors
     ///
     /// Fails if the place could not be made: what follows would compare nothing.
-    pub fn prepare(server: &'a Server) -> Result<Self> {
+    pub fn prepare(server: &'a dyn Target) -> Result<Self> {
         let mut this = Self {
             server,
             connections: [const { None }; CONNECTIONS.len()],
@@ -126,7 +126,7 @@ impl<'a> Player<'a> {
     }
 }
 
-fn open(server: &Server, connection: usize) -> Result<Connection> {
+fn open(server: &dyn Target, connection: usize) -> Result<Connection> {
     let mut opened = Connection::open(server.address())?;
     match CONNECTIONS.get(connection) {
         Some(Login::Unix) => opened.log_in_by_unix(server.account())?,
