@@ -6,13 +6,10 @@ use crate::connection::{Connection, Stop};
 use crate::target::Target;
 use crate::vector::Login;
 
-/// Where the vectors work; they begin with removing it.
-const PLACE: &str = "/v";
-
-/// Under which subject the vectors' first subject works.
+/// Under which subject a case's first subject works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// The login that may make the place of the vectors. They were recorded with `unix`.
+    /// The login that may make the place of the cases. The vectors were recorded with `unix`.
     pub owner: Login,
     /// Whether `unix` logs in at all.
     pub unix: bool,
@@ -25,48 +22,62 @@ impl Access {
         unix: true,
     };
 
-    /// Asks a server what it allows. With `overwrite`, what lies at [`PLACE`] is removed.
+    /// Asks a server what it allows at `place`, where cases work, which begin with removing it. With
+    /// `overwrite`, what lies there is removed, else it must be free.
     ///
     /// # Errors
     ///
-    /// Fails if it cannot be reached, has something where the vectors work, or lets nobody work
-    /// there.
-    pub fn probe(server: &dyn Target, overwrite: bool) -> Result<Self> {
+    /// Fails if it cannot be reached, has something there, or lets nobody work there.
+    pub fn probe(server: &dyn Target, place: &str, overwrite: bool) -> Result<Self> {
         let mut refusals = Vec::new();
         let mut unix = false;
         for login in [Login::Unix, Login::Hostname, Login::Address] {
             let mut connection = Connection::open(server.address())?;
-            let outcome = match login {
-                Login::Unix => connection.log_in_by_unix(server.account()),
-                Login::Hostname => connection.log_in_by_hostname(),
-                Login::Address | Login::None => connection.log_in_by_address(),
-            };
-            if let Err(error) = outcome {
+            if let Err(error) = log_in(&mut connection, server, login) {
                 refusals.push(format!("{login:?}: {error:#}").to_lowercase());
                 continue;
             }
             unix |= login == Login::Unix;
-            let found = ask(&mut connection, &format!("lstat {PLACE}\n"))?;
+            let found = ask(&mut connection, &format!("lstat {place}\n"))?;
             ensure!(
                 overwrite || !found.starts_with('0'),
-                "{PLACE} exists on the server at {}, and the vectors begin with removing it; \
+                "{place} exists on the server at {}, and the cases begin with removing it; \
                  give a server whose content does not matter, or --overwrite",
                 server.address()
             );
-            ask(&mut connection, &format!("rmall {PLACE}\n"))?;
-            let made = ask(&mut connection, &format!("mkdir {PLACE} 448\n"))?;
+            ask(&mut connection, &format!("rmall {place}\n"))?;
+            let made = ask(&mut connection, &format!("mkdir {place} 448\n"))?;
             if made == "0\n" {
-                ask(&mut connection, &format!("rmall {PLACE}\n"))?;
+                ask(&mut connection, &format!("rmall {place}\n"))?;
                 return Ok(Self { owner: login, unix });
             }
-            refusals.push(format!("{login:?}: mkdir {PLACE} is answered {made:?}").to_lowercase());
+            refusals.push(format!("{login:?}: mkdir {place} is answered {made:?}").to_lowercase());
         }
         bail!(
-            "nobody may make {PLACE} on the server at {}: {}; give one of these subjects the rights \
+            "nobody may make {place} on the server at {}: {}; give one of these subjects the rights \
              rwldax in its root",
             server.address(),
             refusals.join("; ")
         )
+    }
+}
+
+/// Removes a place where cases have worked.
+///
+/// # Errors
+///
+/// Fails if the server is gone.
+pub fn clear(server: &dyn Target, place: &str, owner: Login) -> Result<()> {
+    let mut connection = Connection::open(server.address())?;
+    log_in(&mut connection, server, owner)?;
+    ask(&mut connection, &format!("rmall {place}\n")).map(drop)
+}
+
+fn log_in(connection: &mut Connection, server: &dyn Target, login: Login) -> Result<()> {
+    match login {
+        Login::Unix => connection.log_in_by_unix(server.account()),
+        Login::Hostname => connection.log_in_by_hostname(),
+        Login::Address | Login::None => connection.log_in_by_address(),
     }
 }
 

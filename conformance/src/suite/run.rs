@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 
-use super::access::Access;
+use super::access::{self, Access};
 use super::results::{Finding, Played, Results};
 use super::subject::{Place, Subject};
 use super::{results, vectors};
 use crate::differences::Differences;
 use crate::fuzz::campaign::{self, Tally};
+use crate::fuzz::generate::PLACE;
 use crate::fuzz::kind::Kind;
 use crate::target::Options;
-use crate::vector::{self, Vector};
+use crate::vector::{self, Login, Vector};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -126,7 +127,7 @@ fn random(
     let (left, right) = (left?, right?);
     for (subject, server) in subjects.iter().zip([&left, &right]) {
         if let Place::Address(_) = subject.place
-            && Access::probe(server.as_ref(), overwrite)? != Access::WHOLE
+            && Access::probe(server.as_ref(), PLACE, overwrite)? != Access::WHOLE
         {
             left_out.push(format!(
                 "random scripts need the login unix, which {} does not let work",
@@ -156,6 +157,11 @@ fn random(
         }
         if !choice.go_on {
             break;
+        }
+    }
+    for (subject, server) in subjects.iter().zip([&left, &right]) {
+        if let Place::Address(_) = subject.place {
+            access::clear(server.as_ref(), PLACE, Login::Unix)?;
         }
     }
     Ok(Some(results::Random {

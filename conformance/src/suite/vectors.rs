@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::access::Access;
+use super::access::{self, Access};
 use super::subject::{Place, Subject};
 use crate::compare::Expected;
 use crate::differences::Differences;
@@ -13,6 +13,8 @@ use crate::script;
 use crate::target::{Options, Target};
 use crate::vector::{Level, Login, Vector};
 
+/// Where vectors work; most begin with removing it.
+const PLACE: &str = "/v";
 /// Vectors whose names begin so are one story: they run in order, on a server of their own.
 pub const STORY: &str = "job-lifecycle";
 /// Options with which each vector gets a server of its own: the reference's accounts of space go wrong
@@ -80,7 +82,7 @@ pub fn play(
         Place::Program(_) => Access::WHOLE,
         Place::Address(_) => {
             let server = subject.serve(&Options::default())?;
-            Access::probe(server.as_ref(), overwrite)?
+            Access::probe(server.as_ref(), PLACE, overwrite)?
         }
     };
     let mut groups: BTreeMap<String, Vec<&Vector>> = BTreeMap::new();
@@ -96,6 +98,10 @@ pub fn play(
     let mut cases = Vec::new();
     for group in groups.values() {
         cases.extend(play_group(subject, access, group, differences)?);
+    }
+    if let Place::Address(_) = subject.place {
+        let server = subject.serve(&Options::default())?;
+        access::clear(server.as_ref(), PLACE, access.owner)?;
     }
     Ok(cases)
 }

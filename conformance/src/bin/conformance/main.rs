@@ -38,7 +38,7 @@ EXIT CODES
 /// needs. Nothing here knows whose program it is. What cannot be tried on a server by address (other
 /// options, logins that it refuses, its tree) is told as not applicable and is never a pass.
 ///
-/// On a server by address the cases work in /v and /w; use one whose content does not matter.
+/// On a server by address the cases work in /v and /s; use one whose content does not matter.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Arguments {
