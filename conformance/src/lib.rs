@@ -21,6 +21,7 @@
 //! - [`differences`]: where our server may answer otherwise than the reference, and why
 //! - [`coverage`]: what of the reference is served, differs or is refused, and which test shows it
 //! - [`render`]: writes `CONFORMANCE.md`
+//! - [`matrix`]: two sets of clients on two servers, every journey in every cell
 //! - [`fuzz`]: random scripts on two servers, compared step by step
 //! - [`seeds`]: the vectors as seed corpora of the fuzz targets
 //! - [`suite`]: all of it on any servers and clients, and what it saw
@@ -47,6 +48,7 @@ pub mod connection;
 pub mod coverage;
 pub mod differences;
 pub mod fuzz;
+pub mod matrix;
 pub mod program;
 pub mod render;
 pub mod script;

@@ -12,45 +12,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::Scene;
-use crate::play::Play;
-
-pub(crate) const SCENES: &[Scene] = &[Scene {
-    name: "chirp-at-a-terminal",
-    options: "",
-    servers: 2,
-    act: session,
-}];
-
-fn session(play: &mut Play) -> Result<()> {
-    play.write("a", b"hello\n")?;
-    play.terminal(&[
-        "whoami",
-        "mkdir /d",
-        "cd /d",
-        "put a",
-        "ls -l",
-        "cat a",
-        "ls /none",
-        "stat a",
-        "no such command",
-        "setacl . unix:alice read",
-        "getacl",
-        "mv a b; cat b",
-        "open {HOST1}",
-        "ls /",
-        "close",
-        "whoami",
-        "quit",
-    ])
-}
-
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Types `lines` at a terminal, each when the prompt is there, and returns what the terminal shows
 /// and the exit code.
-pub(crate) fn converse(mut command: Command, lines: &[String]) -> Result<(String, Option<i32>)> {
+pub(super) fn converse(mut command: Command, lines: &[String]) -> Result<(String, Option<i32>)> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
     grantpt(&master)?;
     unlockpt(&master)?;

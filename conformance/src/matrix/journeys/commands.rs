@@ -2,36 +2,35 @@
 
 use anyhow::{Result, ensure};
 
-use crate::Scene;
-use crate::play::Play;
+use crate::matrix::Scene;
+use crate::matrix::cell::Mix;
+use crate::matrix::play::Play;
 
-const fn scene(name: &'static str, act: fn(&mut Play) -> Result<()>) -> Scene {
+type Act = fn(&mut Play<'_>) -> Result<()>;
+
+const fn scene(name: &'static str, act: Act) -> Scene {
     with_options(name, "", act)
 }
 
-const fn with_options(
-    name: &'static str,
-    options: &'static str,
-    act: fn(&mut Play) -> Result<()>,
-) -> Scene {
+const fn with_options(name: &'static str, options: &'static str, act: Act) -> Scene {
     Scene {
         name,
         options,
         servers: 1,
+        mix: Mix::Apart,
+        tools: &[],
         act,
     }
 }
 
-const fn with_two(name: &'static str, act: fn(&mut Play) -> Result<()>) -> Scene {
+const fn with_two(name: &'static str, act: Act) -> Scene {
     Scene {
-        name,
-        options: "",
         servers: 2,
-        act,
+        ..scene(name, act)
     }
 }
 
-pub(crate) const SCENES: &[Scene] = &[
+pub(in crate::matrix) const SCENES: &[Scene] = &[
     scene("audit", audit),
     scene("cat", cat),
     scene("cd", cd),
@@ -99,18 +98,21 @@ pub(crate) const SCENES: &[Scene] = &[
 const JOBS: &str = "--jobs";
 
 /// Makes `/d` with two files, a directory and a link.
-fn plant(play: &mut Play) -> Result<()> {
-    play.write("a", b"hello\n")?;
-    play.write("b", b"some more\n")?;
-    play.chirp("mkdir /d")?.succeeds()?;
-    play.chirp("mkdir /d/sub")?.succeeds()?;
-    play.chirp("put a /d/a")?.succeeds()?;
-    play.chirp("put b /d/sub/b")?.succeeds()?;
-    play.chirp("ln -s a /d/link")?.succeeds()?;
-    Ok(())
+fn plant(play: &mut Play<'_>) -> Result<()> {
+    play.prepare(|play| {
+        play.write("a", b"hello\n")?;
+        play.write("b", b"some more\n")?;
+        play.chirp("mkdir /d")?;
+        play.chirp("mkdir /d/sub")?;
+        play.chirp("put a /d/a")?;
+        play.chirp("put b /d/sub/b")?;
+        play.chirp("ln -s a /d/link")?;
+        play.holds("d/a", b"hello\n")?;
+        play.holds("d/sub/b", b"some more\n")
+    })
 }
 
-fn audit(play: &mut Play) -> Result<()> {
+fn audit(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("mkdir /other")?.succeeds()?;
     play.chirp("resetacl /other rwlda")?.succeeds()?;
@@ -123,7 +125,7 @@ fn audit(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn cat(play: &mut Play) -> Result<()> {
+fn cat(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("cat /d/a")?.succeeds()?;
     play.chirp("cat /d/a /d/none /d/link")?;
@@ -131,7 +133,7 @@ fn cat(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn cd(play: &mut Play) -> Result<()> {
+fn cd(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("cd /d")?.succeeds()?;
     play.chirp("cd /d/none")?.exits(1)?;
@@ -141,7 +143,7 @@ fn cd(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn chmod(play: &mut Play) -> Result<()> {
+fn chmod(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     for mode in ["755", "600", "0", "7777"] {
         play.chirp(&format!("chmod {mode} /d/a"))?.succeeds()?;
@@ -152,33 +154,33 @@ fn chmod(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn close(play: &mut Play) -> Result<()> {
+fn close(play: &mut Play<'_>) -> Result<()> {
     play.chirp("close")?;
     play.script("close\nwhoami\n")?;
     play.script("close\nopen {HOST}\nwhoami\n")?;
     Ok(())
 }
 
-fn debug(play: &mut Play) -> Result<()> {
+fn debug(play: &mut Play<'_>) -> Result<()> {
     play.chirp("debug clear")?;
     play.chirp("debug nonsense")?;
     Ok(())
 }
 
-fn df(play: &mut Play) -> Result<()> {
+fn df(play: &mut Play<'_>) -> Result<()> {
     for unit in ["", "-k", "-m", "-g", "-t", "-x"] {
         play.chirp(&format!("df {unit}"))?;
     }
     Ok(())
 }
 
-fn exit(play: &mut Play) -> Result<()> {
+fn exit(play: &mut Play<'_>) -> Result<()> {
     play.chirp("exit")?;
     play.script("whoami\nexit\nwhoami\n")?.succeeds()?;
     Ok(())
 }
 
-fn get(play: &mut Play) -> Result<()> {
+fn get(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("get /d/a copy")?.succeeds()?;
     play.chirp("get /d tree")?.succeeds()?;
@@ -190,7 +192,7 @@ fn get(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn getacl(play: &mut Play) -> Result<()> {
+fn getacl(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("setacl /d unix:alice rl")?;
     for path in ["", "/d", "/d/sub", "/d/a", "/none"] {
@@ -200,7 +202,7 @@ fn getacl(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn hash(play: &mut Play) -> Result<()> {
+fn hash(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     for words in [
         "md5 /d/a",
@@ -214,7 +216,7 @@ fn hash(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn help(play: &mut Play) -> Result<()> {
+fn help(play: &mut Play<'_>) -> Result<()> {
     play.chirp("help")?.succeeds()?;
     Ok(())
 }
@@ -222,13 +224,12 @@ fn help(play: &mut Play) -> Result<()> {
 const TRUE: &str = r#"'{"executable":"/bin/true","arguments":["true"],"files":[]}'"#;
 
 /// Ours asks for the right to execute, which a new tree's owner has there with `--jobs` (W6).
-fn let_run(play: &mut Play) -> Result<()> {
-    play.chirp("setacl / unix:{USER} rwldax")?.succeeds()?;
-    Ok(())
+fn let_run(play: &mut Play<'_>) -> Result<()> {
+    play.prepare(|play| play.chirp("setacl / unix:{USER} rwldax").map(drop))
 }
 
 /// Has a job carried out and waits for its end.
-fn run(play: &mut Play, description: &str) -> Result<()> {
+fn run(play: &mut Play<'_>, description: &str) -> Result<()> {
     let_run(play)?;
     play.chirp(&format!("job_create {description}"))?
         .succeeds()?;
@@ -237,7 +238,7 @@ fn run(play: &mut Play, description: &str) -> Result<()> {
     Ok(())
 }
 
-fn job_create(play: &mut Play) -> Result<()> {
+fn job_create(play: &mut Play<'_>) -> Result<()> {
     let_run(play)?;
     for description in [
         TRUE,
@@ -254,7 +255,7 @@ fn job_create(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn job_commit(play: &mut Play) -> Result<()> {
+fn job_commit(play: &mut Play<'_>) -> Result<()> {
     run(play, TRUE)?;
     play.chirp("job_commit [1]")?;
     play.chirp("job_commit [77]")?;
@@ -263,7 +264,7 @@ fn job_commit(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn job_kill(play: &mut Play) -> Result<()> {
+fn job_kill(play: &mut Play<'_>) -> Result<()> {
     let_run(play)?;
     play.chirp(&format!("job_create {TRUE}"))?.succeeds()?;
     play.chirp("job_kill [1]")?.succeeds()?;
@@ -273,7 +274,7 @@ fn job_kill(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn job_reap(play: &mut Play) -> Result<()> {
+fn job_reap(play: &mut Play<'_>) -> Result<()> {
     run(play, TRUE)?;
     play.chirp("job_reap [1]")?;
     play.chirp("job_wait 1 0")?;
@@ -282,7 +283,7 @@ fn job_reap(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn job_status(play: &mut Play) -> Result<()> {
+fn job_status(play: &mut Play<'_>) -> Result<()> {
     play.write("in", b"input\n")?;
     play.chirp("put in /in")?;
     run(
@@ -298,7 +299,7 @@ fn job_status(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn job_wait(play: &mut Play) -> Result<()> {
+fn job_wait(play: &mut Play<'_>) -> Result<()> {
     play.chirp("job_wait 0 0")?;
     run(play, TRUE)?;
     play.chirp("job_wait 0 0")?;
@@ -307,14 +308,14 @@ fn job_wait(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn lcd(play: &mut Play) -> Result<()> {
+fn lcd(play: &mut Play<'_>) -> Result<()> {
     play.chirp("lcd /")?;
     play.chirp("lcd /none")?;
     play.script("lcd /usr\nlpwd\n")?;
     Ok(())
 }
 
-fn listacl(play: &mut Play) -> Result<()> {
+fn listacl(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     for path in ["", "/d", "/d/a", "/none"] {
         play.chirp(&format!("listacl {path}"))?;
@@ -322,7 +323,7 @@ fn listacl(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn ln(play: &mut Play) -> Result<()> {
+fn ln(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("ln /d/a /d/hard")?.succeeds()?;
     play.chirp("ln -s /d/sub /d/way")?.succeeds()?;
@@ -334,7 +335,7 @@ fn ln(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn localpath(play: &mut Play) -> Result<()> {
+fn localpath(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     for path in ["", "/d", "/d/../d/a", "/none", "/d/link"] {
         play.chirp(&format!("localpath {path}"))?;
@@ -342,12 +343,12 @@ fn localpath(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn lpwd(play: &mut Play) -> Result<()> {
+fn lpwd(play: &mut Play<'_>) -> Result<()> {
     play.chirp("lpwd")?.succeeds()?;
     Ok(())
 }
 
-fn ls(play: &mut Play) -> Result<()> {
+fn ls(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("put a '/d/sp ace'")?;
     play.chirp("put a /d/.hidden")?;
@@ -360,7 +361,7 @@ fn ls(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn lsalloc(play: &mut Play) -> Result<()> {
+fn lsalloc(play: &mut Play<'_>) -> Result<()> {
     play.chirp("mkdir /d")?;
     play.chirp("lsalloc /d")?.succeeds()?;
     play.chirp("mkalloc /d/a 100000")?.succeeds()?;
@@ -369,7 +370,7 @@ fn lsalloc(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn mkalloc(play: &mut Play) -> Result<()> {
+fn mkalloc(play: &mut Play<'_>) -> Result<()> {
     play.write("a", &[b'x'; 5000])?;
     play.chirp("mkdir /d")?;
     play.chirp("mkalloc /d/a 20K")?.succeeds()?;
@@ -386,7 +387,7 @@ fn mkalloc(play: &mut Play) -> Result<()> {
 }
 
 /// The lists of hosts come from a file, and the parts of the matrix lie on them.
-fn matrix(play: &mut Play) -> Result<()> {
+fn matrix(play: &mut Play<'_>) -> Result<()> {
     let hosts = format!("{}\n{}\n", play.address(0)?, play.address(1)?);
     play.write("hosts", hosts.as_bytes())?;
     let path = play.work().join("hosts").to_string_lossy().into_owned();
@@ -399,7 +400,7 @@ fn matrix(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn md5(play: &mut Play) -> Result<()> {
+fn md5(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     for path in ["/d/a", "/d/link", "/d", "/none"] {
         play.chirp(&format!("md5 {path}"))?;
@@ -407,7 +408,7 @@ fn md5(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn mkdir(play: &mut Play) -> Result<()> {
+fn mkdir(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("mkdir /d")?.succeeds()?;
     play.chirp("mkdir /d/a")?;
@@ -419,7 +420,7 @@ fn mkdir(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn mv(play: &mut Play) -> Result<()> {
+fn mv(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("mv /d/a /d/c")?.succeeds()?;
     play.chirp("mv /d/sub /moved")?.succeeds()?;
@@ -431,13 +432,13 @@ fn mv(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn open(play: &mut Play) -> Result<()> {
+fn open(play: &mut Play<'_>) -> Result<()> {
     play.chirp("open {HOST1}")?;
     play.script("mkdir /one\nopen {HOST1}\nmkdir /two\npwd\nls /\n")?;
     Ok(())
 }
 
-fn put(play: &mut Play) -> Result<()> {
+fn put(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.shell(
         "mkdir -p t/u; echo 1 > t/one; echo 2 > 't/u/t w o'; ln -s one t/l; chmod 755 t/one",
@@ -453,18 +454,18 @@ fn put(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn pwd(play: &mut Play) -> Result<()> {
+fn pwd(play: &mut Play<'_>) -> Result<()> {
     play.chirp("pwd")?.succeeds()?;
     Ok(())
 }
 
-fn quit(play: &mut Play) -> Result<()> {
+fn quit(play: &mut Play<'_>) -> Result<()> {
     play.chirp("quit")?;
     play.script("whoami\nquit\nwhoami\n")?.succeeds()?;
     Ok(())
 }
 
-fn remote_debug(play: &mut Play) -> Result<()> {
+fn remote_debug(play: &mut Play<'_>) -> Result<()> {
     // The scene's options make this user the superuser, wherever it runs as `nobody`.
     play.chirp("remote_debug chirp")?;
     play.chirp_with(&["-a", "address"], "remote_debug all")?
@@ -472,7 +473,7 @@ fn remote_debug(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn resetacl(play: &mut Play) -> Result<()> {
+fn resetacl(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("setacl /d unix:alice rl")?;
     play.chirp("resetacl /d rwld")?.succeeds()?;
@@ -484,7 +485,7 @@ fn resetacl(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn rm(play: &mut Play) -> Result<()> {
+fn rm(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("rm /d/a")?.succeeds()?;
     play.chirp("rm /d/a")?.exits(1)?;
@@ -494,7 +495,7 @@ fn rm(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn rmdir(play: &mut Play) -> Result<()> {
+fn rmdir(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("rmdir /d")?.exits(1)?;
     play.chirp("rmdir /d/a")?.exits(1)?;
@@ -504,7 +505,7 @@ fn rmdir(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn search(play: &mut Play) -> Result<()> {
+fn search(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("put a /d/sub/a")?;
     for words in [
@@ -527,7 +528,7 @@ fn search(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn setacl(play: &mut Play) -> Result<()> {
+fn setacl(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     for words in [
         "/d unix:alice read",
@@ -551,14 +552,14 @@ fn setacl(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn setrep(play: &mut Play) -> Result<()> {
+fn setrep(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("setrep /d/a 2")?.exits(1)?;
     play.chirp("setrep /none 2")?.exits(1)?;
     Ok(())
 }
 
-fn stat(play: &mut Play) -> Result<()> {
+fn stat(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     for path in ["/d/a", "/d/link", "/none", "/d/a/x", "/d/a/"] {
         play.chirp(&format!("stat {path}"))?;
@@ -566,7 +567,7 @@ fn stat(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn thirdput(play: &mut Play) -> Result<()> {
+fn thirdput(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     let host = "{HOST1}";
     let open_up = format!("chirp -t 5 -a unix {host} setacl / hostname:* rwlda");
@@ -588,7 +589,7 @@ fn thirdput(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn ticket_create(play: &mut Play) -> Result<()> {
+fn ticket_create(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp(
         "ticket_create -output t -subject unix:{USER} -duration 3600 -bits 1024 / rl /d rwl",
@@ -607,7 +608,7 @@ fn ticket_create(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn ticket_delete(play: &mut Play) -> Result<()> {
+fn ticket_delete(play: &mut Play<'_>) -> Result<()> {
     play.chirp("ticket_create -o t / rl")?.succeeds()?;
     play.chirp("ticket_delete t")?.succeeds()?;
     play.shell("test -e t")?;
@@ -618,7 +619,7 @@ fn ticket_delete(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn ticket_get(play: &mut Play) -> Result<()> {
+fn ticket_get(play: &mut Play<'_>) -> Result<()> {
     play.chirp("mkdir /d")?;
     play.chirp("ticket_create -o t -d 86000 / rl /d rw")?
         .succeeds()?;
@@ -630,7 +631,7 @@ fn ticket_get(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn ticket_list(play: &mut Play) -> Result<()> {
+fn ticket_list(play: &mut Play<'_>) -> Result<()> {
     play.chirp("ticket_list self")?.succeeds()?;
     play.chirp("ticket_create -o t / rl")?.succeeds()?;
     play.chirp("ticket_list self")?.succeeds()?;
@@ -640,7 +641,7 @@ fn ticket_list(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn ticket_modify(play: &mut Play) -> Result<()> {
+fn ticket_modify(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("ticket_create -o t / rl")?.succeeds()?;
     let ticket = ["-a", "ticket", "-i", "t"];
@@ -654,7 +655,7 @@ fn ticket_modify(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn ticket_register(play: &mut Play) -> Result<()> {
+fn ticket_register(play: &mut Play<'_>) -> Result<()> {
     play.shell("openssl genrsa -out key 1024 2>/dev/null")?
         .succeeds()?;
     play.chirp("ticket_register key self 3600")?;
@@ -667,13 +668,13 @@ fn ticket_register(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn timeout(play: &mut Play) -> Result<()> {
+fn timeout(play: &mut Play<'_>) -> Result<()> {
     play.chirp("timeout 7")?;
     play.chirp("timeout")?;
     Ok(())
 }
 
-fn whoami(play: &mut Play) -> Result<()> {
+fn whoami(play: &mut Play<'_>) -> Result<()> {
     play.chirp("whoami")?.succeeds()?;
     for method in ["hostname", "address"] {
         play.chirp_with(&["-a", method], "whoami")?.succeeds()?;
@@ -685,13 +686,13 @@ fn whoami(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn whoareyou(play: &mut Play) -> Result<()> {
+fn whoareyou(play: &mut Play<'_>) -> Result<()> {
     play.chirp("whoareyou {HOST1}")?.succeeds()?;
     play.chirp("whoareyou {HOST}")?.succeeds()?;
     Ok(())
 }
 
-fn xattr(play: &mut Play) -> Result<()> {
+fn xattr(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
     play.chirp("xattr_set /d/a user.one first")?.succeeds()?;
     play.chirp("xattr_set /d/a user.two second")?.succeeds()?;
@@ -709,19 +710,19 @@ fn xattr(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn unknown_command(play: &mut Play) -> Result<()> {
+fn unknown_command(play: &mut Play<'_>) -> Result<()> {
     play.chirp("frobnicate /d")?.exits(1)?;
     Ok(())
 }
 
-fn wrong_number_of_words(play: &mut Play) -> Result<()> {
+fn wrong_number_of_words(play: &mut Play<'_>) -> Result<()> {
     for line in ["stat", "mv /a", "put", "setacl /d", "whoami too many"] {
         play.chirp(line)?;
     }
     Ok(())
 }
 
-fn whole_session(play: &mut Play) -> Result<()> {
+fn whole_session(play: &mut Play<'_>) -> Result<()> {
     play.write("a", b"hello\n")?;
     play.script(
         "# a comment\nmkdir /p; cd /p; put a 'sp ace'\n\nls\ncat \"sp ace\"\nmkdir q\nmv 'sp ace' q/b\n\
@@ -732,7 +733,7 @@ fn whole_session(play: &mut Play) -> Result<()> {
     Ok(())
 }
 
-fn session_that_fails(play: &mut Play) -> Result<()> {
+fn session_that_fails(play: &mut Play<'_>) -> Result<()> {
     play.script("mkdir /p\nls /none\nmkdir /q\n")?.exits(1)?;
     play.script("ls /none; mkdir /r\nmkdir /s\n")?;
     play.script("")?;

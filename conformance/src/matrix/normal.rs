@@ -6,7 +6,7 @@ use anyhow::Result;
 use regex::{Captures, Regex};
 
 /// Texts that are replaced as they are, and patterns.
-pub(crate) struct Normal {
+pub(super) struct Normal {
     texts: Vec<(String, String)>,
     patterns: Vec<(Regex, &'static str)>,
     digest: Regex,
@@ -26,6 +26,10 @@ const PATTERNS: &[(&str, &str)] = &[
     // `df`, `lsalloc`: how full the machine's disk is.
     (r"\d+\.\d ([KMGTP]?B) (TOTAL|INUSE|AVAIL)", "SIZE ${2}"),
     // Keys of tickets, and how long they are good for.
+    (
+        r"(?s)-----BEGIN ([A-Z ]+)-----.*?-----END [A-Z ]+-----",
+        "${1}",
+    ),
     (r"LS0tLS1[A-Za-z0-9+/=]+", "KEY"),
     (r"(?m)^\d{5}$", "SECONDS"),
     (
@@ -45,7 +49,7 @@ const PATTERNS: &[(&str, &str)] = &[
 ];
 
 impl Normal {
-    pub(crate) fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self {
             texts: Vec::new(),
             patterns: PATTERNS
@@ -58,12 +62,12 @@ impl Normal {
     }
 
     /// Lets `shown` stand for `text`.
-    pub(crate) fn replace(&mut self, text: &str, shown: &str) {
+    pub(super) fn replace(&mut self, text: &str, shown: &str) {
         self.texts.push((text.to_owned(), shown.to_owned()));
     }
 
     /// Replaces everything that varies. Digests are numbered as they appear.
-    pub(crate) fn apply(&mut self, text: &str) -> String {
+    pub(super) fn apply(&mut self, text: &str) -> String {
         let mut text = text.to_owned();
         for (from, to) in &self.texts {
             text = text.replace(from, to);
