@@ -139,7 +139,7 @@ impl CellOutcome {
         let servers: Vec<&str> = cell
             .servers
             .iter()
-            .map(|side| side.of(servers).maker.name())
+            .map(|side| side.of(servers).label.as_str())
             .collect();
         let (from, to) = (servers.first(), servers.last());
         Self {

@@ -40,9 +40,15 @@ pub(in crate::matrix) const SCENES: &[Scene] = &[
     scene("chirp-stream-files-copy", 3, stream_copy),
     scene("chirp-stream-files-split-and-join", 3, stream_split),
     with_tool("chirp-benchmark", &["chirp_benchmark"], 1, benchmark),
+    with_tool("chirp-distribute", &["chirp_distribute"], 3, distribute),
     Scene {
         mix: Mix::Servers,
-        ..with_tool("chirp-distribute", &["chirp_distribute"], 3, distribute)
+        ..with_tool(
+            "chirp-distribute-across",
+            &["chirp_distribute"],
+            3,
+            distribute,
+        )
     },
     with_tool(
         "chirp-distribute-failures",
