@@ -51,6 +51,22 @@ pub(super) fn copied(bytes: u64, verb: &str, took: Duration) -> Option<String> {
     ))
 }
 
+/// Reads a size: an integer with an optional K, M, G, T or P, powers of 1024; a trailing B changes
+/// nothing.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let number = text.strip_suffix(['B', 'b']).unwrap_or(text);
+    let unit = number.chars().last()?.to_ascii_uppercase();
+    let shift = match "KMGTP".find(unit) {
+        Some(at) => 10 * (at + 1),
+        None => 0,
+    };
+    let digits = match shift {
+        0 => number,
+        _ => number.get(..number.len() - 1)?,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +83,16 @@ mod tests {
             (1e20, "88817.8 PB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_as_the_reference_s() {
+        assert_eq!(parse_size("20K"), Some(20_480));
+        assert_eq!(parse_size("1MB"), Some(1 << 20));
+        assert_eq!(parse_size("7"), Some(7));
+        for bad in ["", "B", "K", "x", "-1", "1.5M", "99999P", "é"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The commands by name, with the words they take.
 
-use super::commands::{directories, files, local, metadata, rights, servers, space};
+use super::commands::{directories, files, jobs, local, metadata, rights, search, servers, space};
 use super::session::Session;
 use crate::compat::trouble::Trouble;
 use crate::output;
@@ -33,6 +33,7 @@ pub(super) struct Entry {
 /// What a command does; each is explained where it is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Does {
+    Audit,
     Cat,
     Cd,
     Chmod,
@@ -43,12 +44,20 @@ pub(super) enum Does {
     Getacl,
     Hash,
     Help,
+    JobCommit,
+    JobCreate,
+    JobKill,
+    JobReap,
+    JobStatus,
+    JobWait,
     Lcd,
     Ln,
     Localpath,
     Lpwd,
     Ls,
+    Lsalloc,
     Md5,
+    Mkalloc,
     Mkdir,
     Mv,
     Open,
@@ -59,6 +68,7 @@ pub(super) enum Does {
     Resetacl,
     Rm,
     Rmdir,
+    Search,
     Setacl,
     Setrep,
     Stat,
@@ -105,6 +115,7 @@ const fn offline(
 /// All commands, in the order of the reference's help.
 #[rustfmt::skip]
 pub(super) const TABLE: &[Entry] = &[
+    entry("audit", 0, 1, "[-r]", Does::Audit),
     entry("cat", 1, ANY, "<file> [file2] [file3] ...", Does::Cat),
     entry("cd", 1, 1, "<remotedir>", Does::Cd),
     entry("chmod", 2, 2, "<mode> <path>", Does::Chmod),
@@ -121,8 +132,10 @@ pub(super) const TABLE: &[Entry] = &[
     offline("lpwd", 0, 0, "", Does::Lpwd),
     entry("ln", 2, 3, "[-s] <path> <new path>", Does::Ln),
     entry("ls", 0, 2, "[-la] [remotepath]", Does::Ls),
+    entry("lsalloc", 0, 1, "[path]", Does::Lsalloc),
     entry("hash", 2, 2, "<algorithm> <path>", Does::Hash),
     entry("md5", 1, 1, "<path>", Does::Md5),
+    entry("mkalloc", 2, 2, "<path> <size>", Does::Mkalloc),
     entry("mkdir", 1, 2, "[-p] <dir>", Does::Mkdir),
     entry("mv", 2, 2, "<oldname> <newname>", Does::Mv),
     offline("open", 1, 1, "<host>", Does::Open),
@@ -133,6 +146,7 @@ pub(super) const TABLE: &[Entry] = &[
     entry("resetacl", 2, 2, "<remotepath> <rwldax>", Does::Resetacl),
     entry("rm", 1, 1, "<file>", Does::Rm),
     entry("rmdir", 1, 1, "<dir>", Does::Rmdir),
+    entry("search", 2, 3, "[-ims] <directory> <pattern>", Does::Search),
     entry("setacl", 3, 3, "<remotepath> <user> <rwldax>", Does::Setacl),
     entry("setrep", 2, 2, "<path> <nreps>", Does::Setrep),
     entry("stat", 1, 1, "<file>", Does::Stat),
@@ -143,6 +157,12 @@ pub(super) const TABLE: &[Entry] = &[
     entry("xattr_get", 2, 2, "<file> <attribute>", Does::XattrGet),
     entry("xattr_list", 1, 1, "<file>", Does::XattrList),
     entry("xattr_set", 2, 3, "<file> <attribute> [value]", Does::XattrSet),
+    entry("job_create", 1, 1, "<json>", Does::JobCreate),
+    entry("job_commit", 1, 1, "<id>", Does::JobCommit),
+    entry("job_kill", 1, 1, "<id>", Does::JobKill),
+    entry("job_status", 1, 1, "<id>", Does::JobStatus),
+    entry("job_wait", 1, 2, "<id> [timeout]", Does::JobWait),
+    entry("job_reap", 1, 1, "<json>", Does::JobReap),
 ];
 
 /// Carries out a command: a name and its words.
@@ -239,6 +259,16 @@ async fn talk(session: &mut Session, does: Does, words: &[&[u8]]) -> Result<(), 
         Does::Thirdput => servers::thirdput(session, client, words).await,
         Does::RemoteDebug => servers::remote_debug(client, words).await,
         Does::Df => space::df(client, words).await,
+        Does::Audit => space::audit(client, words).await,
+        Does::Mkalloc => space::mkalloc(session, client, words).await,
+        Does::Lsalloc => space::lsalloc(session, client, words).await,
+        Does::Search => search::search(session, client, words).await,
+        Does::JobCreate => jobs::create(client, words).await,
+        Does::JobCommit => jobs::commit(client, words).await,
+        Does::JobKill => jobs::kill(client, words).await,
+        Does::JobStatus => jobs::status(client, words).await,
+        Does::JobWait => jobs::wait(client, words).await,
+        Does::JobReap => jobs::reap(client, words).await,
         _ => Err(Trouble::invalid()),
     }
 }

@@ -2,9 +2,11 @@
 
 pub(super) mod directories;
 pub(super) mod files;
+pub(super) mod jobs;
 pub(super) mod local;
 pub(super) mod metadata;
 pub(super) mod rights;
+pub(super) mod search;
 pub(super) mod servers;
 pub(super) mod space;
 
