@@ -5,12 +5,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use chirp_client::VirtualPath;
-use chirp_client::transfer::{self, Placement, TransferOptions};
+use chirp_client::transfer;
 use clap::{CommandFactory as _, Parser};
 
 use super::access::{Access, Log, Logged};
 use super::connect;
 use super::trouble::{Ending, Trouble, say_fatal};
+use super::upload;
 
 /// Copies a file or a directory from a Chirp server.
 ///
@@ -72,10 +73,6 @@ async fn copy(access: &Access, host: &str, remote: &[u8], local: &Path) -> Resul
         body.copy_to(&mut tokio::io::stdout()).await?;
         return Ok(());
     }
-    let options = TransferOptions {
-        placement: Placement::Exact,
-        ..TransferOptions::default()
-    };
-    transfer::get(&client, &remote, local, &options).await?;
+    transfer::get(&client, &remote, local, &upload::exactly()).await?;
     Ok(())
 }

@@ -10,8 +10,11 @@ mod chirp;
 mod connect;
 mod get;
 mod put;
+mod status;
+mod stream_files;
 mod text;
 mod trouble;
+mod upload;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -28,6 +31,8 @@ pub(crate) enum Tool {
     Chirp,
     Get,
     Put,
+    Status,
+    StreamFiles,
 }
 
 impl Tool {
@@ -38,6 +43,8 @@ impl Tool {
             "chirp" => Some(Self::Chirp),
             "chirp_get" => Some(Self::Get),
             "chirp_put" => Some(Self::Put),
+            "chirp_status" => Some(Self::Status),
+            "chirp_stream_files" => Some(Self::StreamFiles),
             _ => None,
         }
     }
@@ -48,6 +55,8 @@ impl Tool {
             Self::Chirp => with(arguments, chirp::run),
             Self::Get => with(arguments, get::run),
             Self::Put => with(arguments, put::run),
+            Self::Status => with(arguments, status::run),
+            Self::StreamFiles => with(arguments, stream_files::run),
         }
     }
 }
@@ -58,6 +67,12 @@ const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (Chirp protocol 2, as cctools 8.0.0)"
 );
+
+/// Reads the size of an option.
+fn size(text: &str) -> Result<u64, String> {
+    text::parse_size(text)
+        .ok_or_else(|| "give a number of bytes, with an optional K, M, G, T or P".to_owned())
+}
 
 /// Prints a tool's help.
 fn help(mut command: clap::Command, ending: Ending) -> Ending {

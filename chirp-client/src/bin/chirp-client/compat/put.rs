@@ -1,18 +1,17 @@
 //! `chirp_put`.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use chirp_client::VirtualPath;
-use chirp_client::transfer::{self, Placement, TransferOptions};
 use clap::{CommandFactory as _, Parser};
 
 use super::access::{Access, Log, Logged};
 use super::connect;
 use super::text;
 use super::trouble::{Ending, Trouble, say, say_fatal};
+use super::upload;
 
 /// Copies a file or a directory to a Chirp server.
 ///
@@ -34,6 +33,9 @@ pub(super) struct Put {
     /// Accepted for old scripts: how much is sent at a time is found out.
     #[arg(short, long, value_name = "SIZE")]
     block_size: Option<String>,
+    /// Follow the file as `tail -f` does: send what is added to it, for ever.
+    #[arg(short, long)]
+    follow: bool,
     /// Show the version.
     #[arg(short, long, action = clap::ArgAction::Version)]
     version: Option<bool>,
@@ -70,7 +72,7 @@ pub(super) async fn run(put: Put) -> Ending {
         ));
         return Ending::Failure;
     }
-    match copy(&put.access, local, &host, remote.as_bytes()).await {
+    match copy(&put, local, &host, remote.as_bytes()).await {
         Ok(()) => Ending::Success,
         Err(trouble) => {
             let local = local.display();
@@ -80,18 +82,16 @@ pub(super) async fn run(put: Put) -> Ending {
     }
 }
 
-async fn copy(access: &Access, local: &Path, host: &str, remote: &[u8]) -> Result<(), Trouble> {
-    let client = connect::open(access, host).await?;
+async fn copy(put: &Put, local: &Path, host: &str, remote: &[u8]) -> Result<(), Trouble> {
+    let client = connect::open(&put.access, host).await?;
     let remote = VirtualPath::from_decoded(remote)?;
-    let options = TransferOptions {
-        placement: Placement::Exact,
-        ..TransferOptions::default()
-    };
-    if local == Path::new("-") {
-        let stdin = std::io::stdin().as_fd().try_clone_to_owned()?;
-        transfer::put_file(&client, stdin.into(), &remote, &options).await?;
-    } else {
-        transfer::put(&client, local, &remote, &options).await?;
+    if put.follow {
+        return upload::follow(&client, local, &remote).await;
     }
-    Ok(())
+    if local == Path::new("-") {
+        let stdin = std::fs::File::from(upload::stdin()?);
+        let stdin = crate::stdin::reading(stdin);
+        return upload::stream(&client, stdin, &remote).await.map(drop);
+    }
+    upload::path(&client, local, &remote).await.map(drop)
 }

@@ -269,6 +269,13 @@ async fn talk(session: &mut Session, does: Does, words: &[&[u8]]) -> Result<(), 
         Does::JobStatus => jobs::status(client, words).await,
         Does::JobWait => jobs::wait(client, words).await,
         Does::JobReap => jobs::reap(client, words).await,
-        _ => Err(Trouble::invalid()),
+        Does::Close
+        | Does::Debug
+        | Does::Help
+        | Does::Lcd
+        | Does::Lpwd
+        | Does::Open
+        | Does::Quit
+        | Does::Timeout => Err(Trouble::invalid()),
     }
 }

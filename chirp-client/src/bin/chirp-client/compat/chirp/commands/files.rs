@@ -1,14 +1,13 @@
 //! Contents of files, and whole trees.
 
-use std::path::Path;
 use std::time::Instant;
 
-use chirp_client::transfer::{self, Placement, TransferOptions};
+use chirp_client::transfer;
 use chirp_client::{Client, HashAlgorithm, VirtualPath};
 
 use crate::compat::chirp::session::{self, Session};
-use crate::compat::text;
 use crate::compat::trouble::{Trouble, say};
+use crate::compat::{text, upload};
 use crate::output;
 
 pub(crate) async fn cat(
@@ -34,14 +33,6 @@ async fn to_stdout(client: &Client, path: &VirtualPath) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Whatever the name of the target is, the source becomes just that.
-fn exactly() -> TransferOptions {
-    TransferOptions {
-        placement: Placement::Exact,
-        ..TransferOptions::default()
-    }
-}
-
 pub(crate) async fn get(
     session: &Session,
     client: &Client,
@@ -58,7 +49,7 @@ pub(crate) async fn get(
     };
     let start = Instant::now();
     let local = session::local(&local);
-    let done = transfer::get(client, &remote, local, &exactly()).await?;
+    let done = transfer::get(client, &remote, local, &upload::exactly()).await?;
     report(done.bytes, "read", start);
     Ok(())
 }
@@ -78,8 +69,8 @@ pub(crate) async fn put(
         _ => return Err(Trouble::Usage),
     };
     let start = Instant::now();
-    let done = transfer::put(client, Path::new(local), &remote, &exactly()).await?;
-    report(done.bytes, "written", start);
+    let bytes = upload::path(client, local, &remote).await?;
+    report(bytes, "written", start);
     Ok(())
 }
 

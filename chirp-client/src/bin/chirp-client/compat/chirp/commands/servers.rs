@@ -48,10 +48,11 @@ pub(crate) async fn thirdput(
     let to = chirp_client::VirtualPath::from_decoded(to)?;
     let start = Instant::now();
     let bytes = client.thirdput(&from, session::text(host)?, &to).await?;
-    let seconds = start.elapsed().as_secs_f64();
-    let rate = bytes as f64 / 1_048_576.0 / seconds.max(1e-6);
+    // The reference counts whole seconds, and at least one.
+    let seconds = start.elapsed().as_secs().max(1);
+    let rate = bytes as f64 / 1_048_576.0 / seconds as f64;
     say(&format!(
-        "{bytes} bytes transferred in {seconds:.0} seconds ({rate:.1}MB/s)"
+        "{bytes} bytes transferred in {seconds} seconds ({rate:.1}MB/s)"
     ));
     Ok(())
 }
