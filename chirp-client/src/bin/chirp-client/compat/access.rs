@@ -1,5 +1,6 @@
 //! The options that the tools share: how to log in, how long to wait, what to log.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chirp_client::Method;
+use chirp_client::ticket::Offered;
 use clap::Args;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::dynamic_filter_fn;
@@ -27,7 +29,7 @@ pub(super) struct Access {
     /// Files with the keys of tickets, separated by commas [default: those that CHIRP_CLIENT_TICKETS
     /// names, else all files `ticket.DIGEST` here].
     #[arg(short = 'i', long, value_name = "FILES")]
-    tickets: Option<String>,
+    tickets: Option<OsString>,
 
     /// Give up after this time: seconds, or with a unit (s, m, h, d) [default: 1h without an answer; 1m
     /// without a connection].
@@ -52,6 +54,13 @@ impl Access {
             }
         }
         Ok(methods)
+    }
+
+    /// Returns the tickets that are offered.
+    pub(super) fn tickets(&self) -> Offered {
+        self.tickets
+            .as_deref()
+            .map_or(Offered::Found, Offered::from_list)
     }
 
     /// Reports whether methods were named, though none of them may be usable.

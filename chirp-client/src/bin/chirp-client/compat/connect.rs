@@ -25,6 +25,7 @@ pub(super) async fn open(access: &Access, host: &str) -> Result<Client, Trouble>
     let address: Address = host.parse()?;
     let mut options = ConnectOptions::new(address);
     options.methods = access.methods().map_err(Trouble::Words)?;
+    options.tickets = access.tickets();
     if options.methods.is_empty() && access.names_methods() {
         return Err(chirp_client::Code::NotAuthorized.into());
     }

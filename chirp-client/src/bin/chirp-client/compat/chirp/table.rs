@@ -1,6 +1,8 @@
 //! The commands by name, with the words they take.
 
-use super::commands::{directories, files, jobs, local, metadata, rights, search, servers, space};
+use super::commands::{
+    directories, files, jobs, local, metadata, rights, search, servers, space, tickets,
+};
 use super::session::Session;
 use crate::compat::trouble::Trouble;
 use crate::output;
@@ -73,6 +75,12 @@ pub(super) enum Does {
     Setrep,
     Stat,
     Thirdput,
+    TicketCreate,
+    TicketDelete,
+    TicketGet,
+    TicketList,
+    TicketModify,
+    TicketRegister,
     Timeout,
     Whoami,
     Whoareyou,
@@ -151,6 +159,12 @@ pub(super) const TABLE: &[Entry] = &[
     entry("setrep", 2, 2, "<path> <nreps>", Does::Setrep),
     entry("stat", 1, 1, "<file>", Does::Stat),
     entry("thirdput", 3, 3, "<file> <3rdhost> <3rdfile>", Does::Thirdput),
+    entry("ticket_create", 0, ANY, "[-o[utput] <ticket filename>] [-s[ubject] <subject/user>] [-d[uration] <duration>] [-b[its] <bits>] [[<directory> <acl>] ...]", Does::TicketCreate),
+    entry("ticket_delete", 1, 1, "<name>", Does::TicketDelete),
+    entry("ticket_get", 1, 1, "<name>", Does::TicketGet),
+    entry("ticket_list", 0, 1, "<name>", Does::TicketList),
+    entry("ticket_modify", 3, 3, "<name> <directory> <aclmask>", Does::TicketModify),
+    entry("ticket_register", 2, 3, "<name> [<subject>] <duration>", Does::TicketRegister),
     offline("timeout", 1, 1, "<seconds>", Does::Timeout),
     entry("whoami", 0, 0, "", Does::Whoami),
     entry("whoareyou", 1, 1, "<hostname>", Does::Whoareyou),
@@ -263,6 +277,12 @@ async fn talk(session: &mut Session, does: Does, words: &[&[u8]]) -> Result<(), 
         Does::Mkalloc => space::mkalloc(session, client, words).await,
         Does::Lsalloc => space::lsalloc(session, client, words).await,
         Does::Search => search::search(session, client, words).await,
+        Does::TicketCreate => tickets::create(session, client, words).await,
+        Does::TicketDelete => tickets::delete(client, words).await,
+        Does::TicketGet => tickets::get(client, words).await,
+        Does::TicketList => tickets::list(client, words).await,
+        Does::TicketModify => tickets::modify(session, client, words).await,
+        Does::TicketRegister => tickets::register(client, words).await,
         Does::JobCreate => jobs::create(client, words).await,
         Does::JobCommit => jobs::commit(client, words).await,
         Does::JobKill => jobs::kill(client, words).await,

@@ -9,6 +9,7 @@ pub(super) mod rights;
 pub(super) mod search;
 pub(super) mod servers;
 pub(super) mod space;
+pub(super) mod tickets;
 
 use crate::compat::trouble::Trouble;
 use crate::output;
