@@ -1,11 +1,13 @@
 //! From an address to a logged-in connection.
 
+mod race;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use chirp_proto::{Method, Subject};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::auth::{self, LoginError};
 use crate::connection::{self, Connection, Fault};
@@ -18,8 +20,8 @@ pub struct ConnectOptions {
     /// The server.
     pub address: Address,
     /// Login methods in the order in which they are tried. Empty: `unix` where the server is on
-    /// this machine (elsewhere its challenge would only cost its time-out of 5 s), then `hostname`,
-    /// then `address`; `ticket` before those two where there is one to offer.
+    /// this machine (elsewhere its challenge would only cost its time-out of 5 s), `ticket` where
+    /// there is one to offer, then `hostname` and `address` where there is a network.
     pub methods: Vec<Method>,
     /// The tickets that the `ticket` method offers.
     pub tickets: Offered,
@@ -35,6 +37,12 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The time without progress after which a call fails.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What is tried where the server's challenge file would be on another machine.
+const ACROSS_THE_NETWORK: &[Method] = &[Method::Ticket, Method::Hostname, Method::Address];
+
+/// What is tried on a Unix socket, whose peers have no address.
+const WITHOUT_NETWORK: &[Method] = &[Method::Unix, Method::Ticket];
 
 impl ConnectOptions {
     /// Returns the defaults for a server.
@@ -60,13 +68,26 @@ pub(crate) struct Opened {
 pub(crate) async fn open(options: &ConnectOptions) -> Result<Opened, Error> {
     let host = options.address.to_string();
     let work = async {
-        let (stream, same_machine) = tcp(&options.address).await?;
-        let methods: &[Method] = match (options.methods.is_empty(), same_machine) {
-            (false, _) => &options.methods,
-            (true, true) => &Method::ALL,
-            (true, false) => &[Method::Ticket, Method::Hostname, Method::Address],
+        let tickets = &options.tickets;
+        let methods = |usual: &'static [Method]| match &options.methods[..] {
+            [] => usual,
+            chosen => chosen,
         };
-        log_in(&host, stream, methods, &options.tickets).await
+        if let Some(path) = options.address.unix_path() {
+            let stream = UnixStream::connect(path).await;
+            let stream = stream.map_err(|source| Error::Connect {
+                host: host.clone(),
+                source,
+            })?;
+            return log_in(&host, stream, methods(WITHOUT_NETWORK), tickets).await;
+        }
+        let (stream, same_machine) = tcp(&options.address).await?;
+        let usual = if same_machine {
+            &Method::ALL
+        } else {
+            ACROSS_THE_NETWORK
+        };
+        log_in(&host, stream, methods(usual), tickets).await
     };
     let limit = options.connect_timeout;
     tokio::time::timeout(limit, work)
@@ -113,23 +134,13 @@ async fn tcp(address: &Address) -> Result<(TcpStream, bool), Error> {
         host: address.to_string(),
         source,
     };
-    let mut last = None;
     let found = tokio::net::lookup_host((address.host(), address.port()))
         .await
         .map_err(failed)?;
-    for candidate in found {
-        match TcpStream::connect(candidate).await {
-            Ok(stream) => {
-                stream.set_nodelay(true).map_err(failed)?;
-                let same = is_same_machine(&stream);
-                return Ok((stream, same));
-            }
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(failed(last.unwrap_or_else(|| {
-        std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address")
-    })))
+    let stream = race::connect(found.collect()).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    let same = is_same_machine(&stream);
+    Ok((stream, same))
 }
 
 /// Reports whether both ends have the same address, or the peer's is a loopback address.

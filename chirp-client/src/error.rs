@@ -12,7 +12,7 @@ use crate::transfer::Incomplete;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address is no `HOST`, `HOST:PORT` or `[V6]:PORT`.
+    /// The address is no `HOST`, `HOST:PORT`, `[V6]:PORT` or `unix:/PATH`.
     #[error("bad address {address:?}: {reason}")]
     Address {
         /// The text that was given.

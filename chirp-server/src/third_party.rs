@@ -61,6 +61,11 @@ impl FromStr for ThirdParty {
             let address: Address = server
                 .parse()
                 .map_err(|error| format!("{error}; give allow, deny, or HOST[:PORT],..."))?;
+            if address.unix_path().is_some() {
+                return Err(format!(
+                    "{address} is a socket of this machine; give allow, deny, or HOST[:PORT],..."
+                ));
+            }
             // The default port is as good as none.
             let named = server.ends_with(&format!(":{}", address.port()));
             Ok(Named {

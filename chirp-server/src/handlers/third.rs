@@ -63,7 +63,9 @@ pub(crate) fn thirdput(
 
 fn address(host: &[u8]) -> Result<Address, Failure> {
     let text = std::str::from_utf8(host).ok();
-    let address = text.and_then(|text| text.parse().ok());
+    let address = text.and_then(|text| text.parse::<Address>().ok());
+    // A socket of this machine is nothing that a client may reach through the server.
+    let address = address.filter(|address| address.unix_path().is_none());
     address.ok_or(Failure::Code(Code::InvalidRequest))
 }
 
