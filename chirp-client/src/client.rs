@@ -12,10 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 
 use crate::connect::{self, ConnectOptions, Opened};
-use crate::connection::{Connection, Duplex, Fault, Layout, ReaderLoan, Reply, Rest, Shape};
+use crate::connection::{Connection, Cut, Duplex, Fault, Layout, ReaderLoan, Reply, Rest, Shape};
 use crate::describe::{object, verb};
 use crate::error::printable;
+use crate::live::{Backoff, Current, Live};
 use crate::patience::Elapsed;
+use crate::repeat::{Repeat, repeat};
 use crate::ticket::Offered;
 use crate::{DEFAULT_TIMEOUT, Error};
 
@@ -37,10 +39,19 @@ use crate::{DEFAULT_TIMEOUT, Error};
 /// Every call may be dropped at any time. A request that was submitted is still carried out and its
 /// answer dropped. Dropping a `putfile`, or a body of which more than 1 MiB is unread, ends the
 /// connection.
+///
+/// # Lost connections
+///
+/// With [`ConnectOptions::reconnect`], a call whose connection was lost is made on a new one if that
+/// is safe: if it never left, if it only looks, or if a second time leaves what the first time left.
+/// Everything else fails with [`Error::Uncertain`]. Descriptors, bodies, listings and streams end with
+/// their connection; they are never carried over to another one.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
     timeout: Duration,
+    /// The one connection that calls may use: that of a body, or of a descriptor.
+    only: Option<Arc<Live>>,
 }
 
 struct Shared {
@@ -48,7 +59,7 @@ struct Shared {
     subject: Subject,
     options: Option<ConnectOptions>,
     features: OnceCell<Option<Features>>,
-    connection: Connection,
+    current: Current,
 }
 
 impl Client {
@@ -104,9 +115,13 @@ impl Client {
             subject: opened.subject,
             options,
             features: OnceCell::new(),
-            connection: opened.connection,
+            current: Current::new(opened.connection),
         });
-        Self { shared, timeout }
+        Self {
+            shared,
+            timeout,
+            only: None,
+        }
     }
 
     /// Opens one more connection to the same server in the same way; `None` if this one was made
@@ -118,10 +133,7 @@ impl Client {
     pub async fn connect_another(&self) -> Option<Result<Self, Error>> {
         let mut options = self.shared.options.clone()?;
         options.timeout = self.timeout;
-        // The method that passed, so that all connections have the same rights.
-        if let Ok(method) = self.shared.subject.method().parse() {
-            options.methods = vec![method];
-        }
+        self.pin_method(&mut options);
         Some(Self::connect(options).await)
     }
 
@@ -131,6 +143,7 @@ impl Client {
         Self {
             shared: Arc::clone(&self.shared),
             timeout,
+            only: self.only.clone(),
         }
     }
 
@@ -152,10 +165,39 @@ impl Client {
         &self.shared.subject
     }
 
-    /// Reports whether the connection is known to be of no more use.
+    /// Reports whether the connection is known to be of no more use. With
+    /// [`ConnectOptions::reconnect`] the next call makes a new one.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.connection.fault().is_some()
+        self.live().connection.fault().is_some()
+    }
+
+    /// Returns the connection that calls are made on.
+    fn live(&self) -> Arc<Live> {
+        self.only
+            .clone()
+            .unwrap_or_else(|| self.shared.current.get())
+    }
+
+    /// Returns this client for calls that belong to one connection.
+    fn only(&self, live: Arc<Live>) -> Self {
+        Self {
+            only: Some(live),
+            ..self.clone()
+        }
+    }
+
+    /// Returns this client for calls about something of a certain connection.
+    pub(crate) fn of_connection(&self, number: u64) -> Result<Self, Error> {
+        let live = self.live();
+        if live.number == number {
+            return Ok(self.only(live));
+        }
+        Err(Error::Lost {
+            host: self.shared.host.clone(),
+            reason: "the descriptor's connection was lost and replaced; open the file again"
+                .to_owned(),
+        })
     }
 
     /// Returns what is remembered of the server's features.
@@ -170,7 +212,7 @@ impl Client {
 
     /// Sends a request with a body that answers a number.
     pub(crate) async fn number_with(&self, request: &Request, body: Bytes) -> Result<u64, Error> {
-        match self.call(request, body, Shape::Number).await? {
+        match self.call(request, body, Shape::Number).await?.0 {
             Reply::Data(number, _) => Ok(number),
             other => Err(self.unexpected(request, other)),
         }
@@ -189,7 +231,7 @@ impl Client {
         limit: u64,
     ) -> Result<Bytes, Error> {
         let shape = Shape::Counted(limit);
-        match self.call(request, body, shape).await? {
+        match self.call(request, body, shape).await?.0 {
             Reply::Data(_, data) => Ok(data),
             other => Err(self.unexpected(request, other)),
         }
@@ -201,20 +243,29 @@ impl Client {
         request: &Request,
         parse: fn(&[u8]) -> Option<T>,
     ) -> Result<(u64, T), Error> {
-        let (number, line) = match self.call(request, Bytes::new(), Shape::Line).await? {
+        let (number, value, _) = self.line_of_connection(request, parse).await?;
+        Ok((number, value))
+    }
+
+    /// As [`Client::line`], with the number of the connection that answered.
+    pub(crate) async fn line_of_connection<T>(
+        &self,
+        request: &Request,
+        parse: fn(&[u8]) -> Option<T>,
+    ) -> Result<(u64, T, u64), Error> {
+        let (reply, live) = self.call(request, Bytes::new(), Shape::Line).await?;
+        let (number, line) = match reply {
             Reply::Data(number, line) => (number, line),
             other => return Err(self.unexpected(request, other)),
         };
         let Some(value) = parse(&line) else {
-            let fault = Fault::Protocol(format!(
+            return Err(self.violation(format!(
                 "{} answered {:?}, which is no such line",
                 verb(request),
                 line.get(..80).unwrap_or(&line).escape_ascii().to_string()
-            ));
-            self.shared.connection.fail(fault.clone());
-            return Err(self.fault(fault));
+            )));
         };
-        Ok((number, value))
+        Ok((number, value, live.number))
     }
 
     /// Sends a request that answers several texts.
@@ -223,41 +274,47 @@ impl Client {
         request: &Request,
         layout: Layout,
     ) -> Result<Vec<Bytes>, Error> {
-        match self
-            .call(request, Bytes::new(), Shape::Texts(layout))
-            .await?
-        {
+        let shape = Shape::Texts(layout);
+        match self.call(request, Bytes::new(), shape).await?.0 {
             Reply::Texts(texts) => Ok(texts),
             other => Err(self.unexpected(request, other)),
         }
     }
 
-    /// Sends a request whose answer the caller reads.
+    /// Sends a request whose answer the caller reads, with the client returned.
     pub(crate) async fn lent(
         &self,
         request: &Request,
         rest: fn(u64) -> Rest,
-    ) -> Result<(u64, ReaderLoan), Error> {
+    ) -> Result<(u64, ReaderLoan, Self), Error> {
         let shape = Shape::Lend(rest);
         match self.call(request, Bytes::new(), shape).await? {
-            Reply::Lent(number, loan) => Ok((number, loan)),
-            other => Err(self.unexpected(request, other)),
+            (Reply::Lent(number, loan), live) => Ok((number, loan, self.only(live))),
+            (other, _) => Err(self.unexpected(request, other)),
         }
     }
 
-    /// Sends a request that takes the connection for itself.
+    /// Sends a request that takes the connection for itself; the exchange goes on with the client
+    /// returned.
     pub(crate) async fn exclusive(
         &self,
         request: &Request,
         body: Bytes,
-    ) -> Result<(u64, Duplex), Error> {
+    ) -> Result<(u64, Duplex, Self), Error> {
         match self.call(request, body, Shape::Exclusive).await? {
-            Reply::Exclusive(number, duplex) => Ok((number, duplex)),
-            other => Err(self.unexpected(request, other)),
+            (Reply::Exclusive(number, duplex), live) => Ok((number, duplex, self.only(live))),
+            (other, _) => Err(self.unexpected(request, other)),
         }
     }
 
-    async fn call(&self, request: &Request, body: Bytes, shape: Shape) -> Result<Reply, Error> {
+    /// Sends a request, on further connections too where that is safe, and returns the reply with the
+    /// connection that it came on.
+    async fn call(
+        &self,
+        request: &Request,
+        body: Bytes,
+        shape: Shape,
+    ) -> Result<(Reply, Arc<Live>), Error> {
         let mut line = BytesMut::new();
         encode::request(request, &mut line);
         if line.len() > limits::LINE_MAX + 1 {
@@ -266,19 +323,102 @@ impl Client {
                 reason: "too long for a request line",
             });
         }
-        let connection = &self.shared.connection;
-        let mut call = pin!(connection.call(line.freeze(), body, shape));
+        let line = line.freeze();
+        let mut backoff = None;
+        let mut was_sent = false;
         loop {
-            let before = connection.steps();
+            let live = self.live();
+            let call = live.connection.call(line.clone(), body.clone(), shape);
+            let Some(outcome) = self.in_time(&live, call).await else {
+                return Err(self.timed_out(request, true));
+            };
+            let cut = match outcome {
+                Ok(reply) => return Ok((reply, live)),
+                Err(cut) => cut,
+            };
+            was_sent |= cut.sent;
+            self.recover(request, &live, cut, was_sent, &mut backoff)
+                .await?;
+        }
+    }
+
+    /// Waits for a reply, which must come within the time limit unless bodies move before it.
+    async fn in_time<T>(&self, live: &Live, call: impl Future<Output = T>) -> Option<T> {
+        let mut call = pin!(call);
+        loop {
+            let before = live.connection.steps();
             match tokio::time::timeout(self.timeout, call.as_mut()).await {
-                Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(fault)) => return Err(self.fault(fault)),
-                Err(_) => {
-                    if connection.steps() == before {
-                        return Err(self.timed_out(request, true));
-                    }
-                }
+                Ok(outcome) => return Some(outcome),
+                Err(_) if live.connection.steps() == before => return None,
+                Err(_) => {}
             }
+        }
+    }
+
+    /// Sees to another connection after one was lost, if the request may be made once more.
+    async fn recover(
+        &self,
+        request: &Request,
+        lost: &Live,
+        cut: Cut,
+        was_sent: bool,
+        backoff: &mut Option<Backoff>,
+    ) -> Result<(), Error> {
+        let failure = self.lost(request, cut.fault.clone(), was_sent);
+        let may_repeat = !was_sent || repeat(request) != Repeat::Changes;
+        let (Some(options), true) = (&self.shared.options, may_repeat) else {
+            return Err(failure);
+        };
+        let (Some(limit), None) = (options.reconnect, &self.only) else {
+            return Err(failure);
+        };
+        // A server that breaks the protocol does so again.
+        if matches!(cut.fault, Fault::Protocol(_)) {
+            return Err(failure);
+        }
+        let backoff = backoff.get_or_insert_with(|| Backoff::new(limit));
+        let Some(turn) = self.shared.current.turn(lost).await else {
+            return Ok(());
+        };
+        while backoff.pause().await {
+            match self.open_again(options, backoff.left()).await {
+                Ok(connection) => {
+                    self.shared.current.replace(&turn, connection);
+                    return Ok(());
+                }
+                Err(error) if error.is_passing() => {
+                    tracing::debug!(%error, "not connected again yet");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure)
+    }
+
+    /// Connects and logs in as before.
+    async fn open_again(
+        &self,
+        options: &ConnectOptions,
+        left: Duration,
+    ) -> Result<Connection, Error> {
+        let mut options = options.clone();
+        options.connect_timeout = options.connect_timeout.min(left);
+        self.pin_method(&mut options);
+        let opened = connect::open(&options).await?;
+        if opened.subject == self.shared.subject {
+            return Ok(opened.connection);
+        }
+        let (before, now) = (&self.shared.subject, &opened.subject);
+        Err(Error::Login {
+            host: self.shared.host.clone(),
+            tried: format!("connecting again made us {now} who were {before}"),
+        })
+    }
+
+    /// Leaves only the method that passed, so that all connections have the same rights.
+    fn pin_method(&self, options: &mut ConnectOptions) {
+        if let Ok(method) = self.shared.subject.method().parse() {
+            options.methods = vec![method];
         }
     }
 
@@ -289,7 +429,7 @@ impl Client {
         step: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Error> {
         match tokio::time::timeout(self.timeout, step).await {
-            Ok(result) => result.map_err(|fault| self.fault(fault)),
+            Ok(result) => result.map_err(|fault| self.lost(request, fault, true)),
             Err(_) => Err(self.given_up(request)),
         }
     }
@@ -302,14 +442,14 @@ impl Client {
     ) -> std::io::Result<T> {
         let error = match step {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(fault)) => self.fault(fault),
+            Ok(Err(fault)) => self.lost(request, fault, true),
             Err(Elapsed) => self.given_up(request),
         };
         Err(std::io::Error::other(error))
     }
 
     fn given_up(&self, request: &Request) -> Error {
-        self.shared.connection.fail(Fault::Abandoned(
+        self.live().connection.fail(Fault::Abandoned(
             "it was given up after nothing came in the middle of a body",
         ));
         self.timed_out(request, false)
@@ -345,19 +485,27 @@ impl Client {
 
     /// Makes the error of a broken protocol and ends the connection.
     pub(crate) fn violation(&self, what: String) -> Error {
-        self.shared.connection.fail(Fault::Protocol(what.clone()));
-        self.fault(Fault::Protocol(what))
+        let host = self.shared.host.clone();
+        let fault = Fault::Protocol(what.clone());
+        self.live().connection.fail(fault);
+        Error::Protocol { host, what }
     }
 
-    /// Makes the error of a connection that ended.
-    pub(crate) fn fault(&self, fault: Fault) -> Error {
+    /// Makes the error of a request whose connection ended.
+    pub(crate) fn lost(&self, request: &Request, fault: Fault, sent: bool) -> Error {
         let host = self.shared.host.clone();
-        match fault {
-            Fault::Protocol(what) => Error::Protocol { host, what },
-            other => Error::Lost {
-                host,
-                reason: other.to_string(),
-            },
+        let reason = match fault {
+            Fault::Protocol(what) => return Error::Protocol { host, what },
+            other => other.to_string(),
+        };
+        if !sent || repeat(request) == Repeat::Looks {
+            return Error::Lost { host, reason };
+        }
+        Error::Uncertain {
+            host,
+            verb: verb(request),
+            path: object(request),
+            reason,
         }
     }
 

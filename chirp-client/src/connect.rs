@@ -29,6 +29,9 @@ pub struct ConnectOptions {
     pub connect_timeout: Duration,
     /// The default of [`crate::Client::with_timeout`].
     pub timeout: Duration,
+    /// How long calls try to get another connection after theirs was lost; `None` reports the loss.
+    /// Only what is safe to repeat is made again: see [`crate::Client`].
+    pub reconnect: Option<Duration>,
 }
 
 /// The time for a connection to come about: room for one lost packet or two, and for the 5 s that
@@ -54,6 +57,7 @@ impl ConnectOptions {
             tickets: Offered::Found,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             timeout: DEFAULT_TIMEOUT,
+            reconnect: None,
         }
     }
 }

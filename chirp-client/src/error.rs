@@ -86,13 +86,29 @@ pub enum Error {
         usable: bool,
     },
 
-    /// The connection is gone, now or since an earlier call. Whether the request was carried out
-    /// is unknown.
+    /// The connection is gone, now or since an earlier call. Nothing was changed by the request: it
+    /// never left, or it only looks.
     #[error("{host}: connection lost: {reason}")]
     Lost {
         /// `HOST:PORT`.
         host: String,
         /// Why.
+        reason: String,
+    },
+
+    /// The connection was lost before the answer to a request that changes something came.
+    #[error(
+        "{host}: {verb}{}{path}: it may or may not have been done: connection lost: {reason}",
+        if path.is_empty() { "" } else { " " },
+    )]
+    Uncertain {
+        /// `HOST:PORT`.
+        host: String,
+        /// The request, as the wire names it.
+        verb: String,
+        /// What it was about, printable; empty where the verb has no object.
+        path: String,
+        /// Why the connection ended.
         reason: String,
     },
 
@@ -149,6 +165,28 @@ impl Error {
         }
     }
 
+    /// Reports whether connecting may succeed a little later: nobody listens yet, or the network is
+    /// away.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::NetworkDown
+                    | io::ErrorKind::TimedOut
+                    // The socket of a server that is being started again.
+                    | io::ErrorKind::NotFound
+            ),
+            Self::Lost { .. } | Self::Timeout { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Reports whether the connection is of no more use after this.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {
@@ -158,6 +196,7 @@ impl Error {
             | Self::Login { .. }
             | Self::Protocol { .. }
             | Self::Lost { .. }
+            | Self::Uncertain { .. }
             | Self::Exec { .. } => true,
             _ => false,
         }

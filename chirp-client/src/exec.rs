@@ -140,9 +140,9 @@ impl Client {
         let body = Bytes::from(request.to_json());
         let length = body.len() as u64;
         let started = self.exclusive(&Request::Exec { length }, body).await;
-        let (id, duplex) = started.map_err(|error| naming(request, error))?;
+        let (id, duplex, client) = started.map_err(|error| naming(request, error))?;
         Ok(Execution {
-            client: self.clone(),
+            client,
             id,
             request: request.clone(),
             window,
@@ -227,14 +227,14 @@ impl Client {
             out,
             err,
         };
-        let (length, mut duplex) = self.exclusive(&request, Bytes::new()).await?;
+        let (length, mut duplex, client) = self.exclusive(&request, Bytes::new()).await?;
         if length > STATUS_MAX {
-            return Err(self.violation(format!("a status of {length} bytes")));
+            return Err(client.violation(format!("a status of {length} bytes")));
         }
         let json = duplex.reader.exact(length);
-        let status = self.read_status(&self.step(&request, json).await?)?;
+        let status = client.read_status(&client.step(&request, json).await?)?;
         let execution = Execution {
-            client: self.clone(),
+            client,
             id: status.id,
             request: outputs_of(&status),
             window,

@@ -2,8 +2,9 @@
 //!
 //! [`Client`] is one logged-in connection with one typed method per request of the protocol; many
 //! requests may be in flight on it. [`transfer`] copies files and whole trees with several
-//! connections. It is no file system: nothing is cached and no path is remembered, and a lost
-//! connection is reported, not repaired.
+//! connections. It is no file system: nothing is cached and no path is remembered. A lost connection is
+//! reported, or replaced if [`ConnectOptions::reconnect`] asks for it; what was sent and may have been
+//! done is never done again unless that is harmless.
 //!
 //! | module | content |
 //! |---|---|
@@ -15,6 +16,7 @@
 //! | [`exec`] | running programs |
 //! | [`job`] | programs that run later |
 //! | [`ticket`] | keys in files, to log in with and to hand out |
+//! | [`pool`] | several connections for one program |
 //! | [`transfer`] | copies of files and trees |
 //! | [`Error`] | what can go wrong, naming host, path and reason |
 //!
@@ -41,7 +43,10 @@ mod error;
 pub mod exec;
 pub mod job;
 mod listing;
+mod live;
 mod patience;
+pub mod pool;
+mod repeat;
 pub mod ticket;
 pub mod transfer;
 mod verbs;

@@ -1,6 +1,7 @@
 //! What it means to send a request once more, after a connection that took it was lost.
 
 use chirp_proto::Request;
+use chirp_proto::request::XattrFlags;
 
 /// What a second time does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +63,9 @@ pub(crate) const fn repeat(request: &Request) -> Repeat {
 
         R::Open { flags, .. } if flags.exclusive => Repeat::Changes,
         R::Open { flags, .. } if !flags.create && !flags.truncate => Repeat::Looks,
-        // Attributes that must or must not exist.
+        // Attributes that must not exist.
         R::Setxattr { flags, .. } | R::Lsetxattr { flags, .. } | R::Fsetxattr { flags, .. }
-            if flags.number() != 0 =>
+            if matches!(flags, XattrFlags::Create) =>
         {
             Repeat::Changes
         }
@@ -132,7 +133,7 @@ pub(crate) const fn repeat(request: &Request) -> Repeat {
 #[cfg(test)]
 mod tests {
     use chirp_proto::VirtualPath;
-    use chirp_proto::request::{OpenFlags, XattrFlags};
+    use chirp_proto::request::OpenFlags;
 
     use super::*;
 
@@ -140,7 +141,11 @@ mod tests {
     fn what_depends_on_flags_is_told_apart() {
         let open = |letters: &[u8]| {
             let (path, flags) = (VirtualPath::root(), OpenFlags::parse(letters));
-            repeat(&Request::Open { path, flags, mode: 0 })
+            repeat(&Request::Open {
+                path,
+                flags,
+                mode: 0,
+            })
         };
         assert_eq!(open(b"r"), Repeat::Looks);
         assert_eq!(open(b"rw"), Repeat::Looks);
@@ -156,6 +161,6 @@ mod tests {
         };
         assert_eq!(set(XattrFlags::Either), Repeat::Sets);
         assert_eq!(set(XattrFlags::Create), Repeat::Changes);
-        assert_eq!(set(XattrFlags::Replace), Repeat::Changes);
+        assert_eq!(set(XattrFlags::Replace), Repeat::Sets);
     }
 }

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use chirp_client::transfer::{self, TransferOptions};
-use chirp_client::{Client, Code, Error, Method};
+use chirp_client::{Client, Code, Error, Method, OpenFlags};
 use support::{LIMIT, answered, pair, path, stranger};
 use tokio::time::timeout;
 
@@ -44,7 +44,11 @@ async fn more_bytes_than_asked_for_are_not_taken() {
     for announced in ["11", "4611686018427387904", "99999999999999999999999"] {
         let (client, mut peer) = pair().await;
         let answer = format!("{announced}\n");
-        let call = client.pread(0, 10, 0);
+        let (path, flags) = (path("/x"), OpenFlags::parse(b"r"));
+        let open = client.open(&path, flags, 0);
+        let opened = "0\n1 2 33152 1 5 6 0 7 8 9 10 11 12\n";
+        let opened = answered(open, &mut peer, "open /x r 0\n", opened).await;
+        let call = client.pread(opened.unwrap().0, 10, 0);
         let result = answered(call, &mut peer, "pread 0 10 0\n", answer).await;
         assert!(matches!(result, Err(Error::Protocol { .. })), "{result:?}");
     }

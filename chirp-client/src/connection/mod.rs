@@ -64,7 +64,17 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// A call that came to no reply.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    /// Why.
+    pub(crate) fault: Fault,
+    /// Whether any of the request may have reached the server.
+    pub(crate) sent: bool,
+}
+
 /// What follows a successful status line, and who reads it.
+#[derive(Clone, Copy)]
 pub(crate) enum Shape {
     /// Nothing.
     Number,
@@ -159,12 +169,7 @@ impl Connection {
     /// Submits a request and waits for its reply.
     ///
     /// Cancel safe: a request that was submitted is carried out, and its reply dropped.
-    pub(crate) async fn call(
-        &self,
-        line: Bytes,
-        body: Bytes,
-        shape: Shape,
-    ) -> Result<Reply, Fault> {
+    pub(crate) async fn call(&self, line: Bytes, body: Bytes, shape: Shape) -> Result<Reply, Cut> {
         let (reply, answer) = oneshot::channel();
         let command = Command {
             line,
@@ -172,10 +177,20 @@ impl Connection {
             shape,
             reply,
         };
-        if self.commands.send(command).await.is_err() {
-            return Err(self.state.fault());
+        let unsent = || Cut {
+            fault: self.state.fault(),
+            sent: false,
+        };
+        self.commands.send(command).await.map_err(|_| unsent())?;
+        match answer.await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(fault)) => Err(Cut {
+                fault: self.fault().unwrap_or(fault),
+                sent: true,
+            }),
+            // The writer task answers for whatever it has taken (`Due`).
+            Err(_) => Err(unsent()),
         }
-        answer.await.unwrap_or_else(|_| Err(self.state.fault()))
     }
 
     /// Returns a number that grows with every step of a body that moves on this connection: while

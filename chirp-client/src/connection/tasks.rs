@@ -21,9 +21,29 @@ const SKIP_MAX: u64 = 1024 * 1024;
 /// A reply that is due.
 pub(super) struct Expected {
     shape: Shape,
-    reply: oneshot::Sender<Result<Reply, Fault>>,
+    reply: Due,
     /// For [`Shape::Exclusive`]: brings the writing half once the request is written.
     writer: Option<oneshot::Receiver<WriterLoan>>,
+}
+
+/// A reply that is owed since its request may have left. Dropped without one, it says so: a caller
+/// who hears nothing at all knows that nothing was sent.
+struct Due(Option<oneshot::Sender<Result<Reply, Fault>>>);
+
+impl Due {
+    fn send(mut self, result: Result<Reply, Fault>) {
+        if let Some(reply) = self.0.take() {
+            let _gone = reply.send(result);
+        }
+    }
+}
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            let _gone = reply.send(Err(Fault::Closed));
+        }
+    }
 }
 
 /// Puts requests on the wire.
@@ -42,7 +62,7 @@ pub(super) async fn write(
                 let (lend, lent) = oneshot::channel();
                 let expected = Expected {
                     shape: command.shape,
-                    reply: command.reply,
+                    reply: Due(Some(command.reply)),
                     writer: exclusive.then_some(lent),
                 };
                 if let Err(full) = expect.try_send(expected) {
@@ -166,7 +186,7 @@ async fn answer(
     let value = match reader.status().await {
         Ok(Status::Success(value)) => value,
         Ok(refused) => {
-            let _gone = reply.send(Ok(Reply::Refused(refused)));
+            reply.send(Ok(Reply::Refused(refused)));
             return Ok(reader);
         }
         Err(fault) => return Err(failed(fault, reply)),
@@ -184,14 +204,14 @@ async fn answer(
         }
         Shape::Texts(layout) => match reader.texts(layout, value).await {
             Ok(texts) => {
-                let _gone = reply.send(Ok(Reply::Texts(texts)));
+                reply.send(Ok(Reply::Texts(texts)));
                 return Ok(reader);
             }
             Err(fault) => Err(fault),
         },
         Shape::Lend(rest) => {
             let (loan, returned) = ReaderLoan::new(reader, rest(value), Arc::clone(state));
-            let _gone = reply.send(Ok(Reply::Lent(value, loan)));
+            reply.send(Ok(Reply::Lent(value, loan)));
             return taken_back(returned).await;
         }
         Shape::Exclusive => {
@@ -200,21 +220,21 @@ async fn answer(
                 None => return Err(failed(Fault::Closed, reply)),
             };
             let (loan, returned) = ReaderLoan::new(reader, Rest::Unknown, Arc::clone(state));
-            let _gone = reply.send(Ok(Reply::Exclusive(value, Duplex::new(loan, writer))));
+            reply.send(Ok(Reply::Exclusive(value, Duplex::new(loan, writer))));
             return taken_back(returned).await;
         }
     };
     match data {
         Ok(data) => {
-            let _gone = reply.send(Ok(Reply::Data(value, data)));
+            reply.send(Ok(Reply::Data(value, data)));
             Ok(reader)
         }
         Err(fault) => Err(failed(fault, reply)),
     }
 }
 
-fn failed(fault: Fault, reply: oneshot::Sender<Result<Reply, Fault>>) -> Fault {
-    let _gone = reply.send(Err(fault.clone()));
+fn failed(fault: Fault, reply: Due) -> Fault {
+    reply.send(Err(fault.clone()));
     fault
 }
 

@@ -96,14 +96,14 @@ impl Client {
     /// As every call: see [`Error`].
     pub async fn getfile(&self, path: &VirtualPath) -> Result<Body, Error> {
         let request = Request::Getfile { path: path.clone() };
-        let (length, loan) = self
+        let (length, loan, client) = self
             .lent(&request, |length| match length {
                 0 => Rest::Nothing,
                 length => Rest::Bytes(length),
             })
             .await?;
         Ok(Body {
-            client: self.clone(),
+            client,
             request,
             length,
             loan,
@@ -134,7 +134,7 @@ impl Client {
             mode,
             length,
         };
-        let (_, mut duplex) = self.exclusive(&request, Bytes::new()).await?;
+        let (_, mut duplex, this) = self.exclusive(&request, Bytes::new()).await?;
         let mut buffer = Vec::with_capacity(CHUNK.min(usize::try_from(length).unwrap_or(CHUNK)));
         let mut left = length;
         while left > 0 {
@@ -151,20 +151,20 @@ impl Client {
                 source,
             })?;
             left = left.saturating_sub(count as u64);
-            self.step(&request, duplex.send(&buffer)).await?;
+            this.step(&request, duplex.send(&buffer)).await?;
         }
-        self.step(&request, duplex.flush()).await?;
-        match self.step(&request, duplex.reader.status()).await? {
+        this.step(&request, duplex.flush()).await?;
+        match this.step(&request, duplex.reader.status()).await? {
             Status::Success(stored) if stored == length => {
                 duplex.finish();
                 Ok(())
             }
-            Status::Success(stored) => Err(self.violation(format!(
+            Status::Success(stored) => Err(this.violation(format!(
                 "putfile {path}: {length} bytes were sent, {stored} confirmed"
             ))),
             refused => {
                 duplex.finish();
-                Err(self.refused(&request, refused))
+                Err(this.refused(&request, refused))
             }
         }
     }

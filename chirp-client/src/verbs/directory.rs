@@ -18,8 +18,8 @@ impl Client {
     /// As every call: see [`Error`].
     pub async fn getdir(&self, path: &VirtualPath) -> Result<Listing, Error> {
         let request = Request::Getdir { path: path.clone() };
-        let (_, loan) = self.lent(&request, |_| Rest::Lines).await?;
-        Ok(Listing::new(self.clone(), request, loan))
+        let (_, loan, client) = self.lent(&request, |_| Rest::Lines).await?;
+        Ok(Listing::new(client, request, loan))
     }
 
     /// Lists the entries of a directory with their `lstat`, `.` and `..` among them.
@@ -29,8 +29,8 @@ impl Client {
     /// As every call: see [`Error`].
     pub async fn getlongdir(&self, path: &VirtualPath) -> Result<LongListing, Error> {
         let request = Request::Getlongdir { path: path.clone() };
-        let (_, loan) = self.lent(&request, |_| Rest::Lines).await?;
-        Ok(LongListing::new(Listing::new(self.clone(), request, loan)))
+        let (_, loan, client) = self.lent(&request, |_| Rest::Lines).await?;
+        Ok(LongListing::new(Listing::new(client, request, loan)))
     }
 
     /// Makes a directory.

@@ -7,8 +7,22 @@ use chirp_proto::{Request, Stat, StatFs, VirtualPath};
 
 use crate::{Client, Error};
 
-/// An open file of one connection.
-pub type Descriptor = u32;
+/// An open file of one connection. Where a client connects again, the descriptors of the lost
+/// connection are refused: their numbers may mean other files on the new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Descriptor {
+    pub(super) number: u32,
+    /// Of which of the client's connections, one after another, it is.
+    pub(super) connection: u64,
+}
+
+impl Descriptor {
+    /// Returns the server's number for it.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.number
+    }
+}
 
 impl Client {
     /// Opens a file and returns its descriptor with what `fstat` says of it.
@@ -24,9 +38,9 @@ impl Client {
     ) -> Result<(Descriptor, Stat), Error> {
         let path = path.clone();
         let request = Request::Open { path, flags, mode };
-        let (number, stat) = self.line(&request, Stat::parse).await?;
-        match Descriptor::try_from(number) {
-            Ok(descriptor) => Ok((descriptor, stat)),
+        let (number, stat, connection) = self.line_of_connection(&request, Stat::parse).await?;
+        match u32::try_from(number) {
+            Ok(number) => Ok((Descriptor { number, connection }, stat)),
             Err(_) => Err(self.violation(format!("open answered the descriptor {number}"))),
         }
     }
@@ -37,7 +51,10 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn close(&self, fd: Descriptor) -> Result<(), Error> {
-        self.number(&Request::Close { fd }).await.map(drop)
+        let this = self.of_connection(fd.connection)?;
+        this.number(&Request::Close { fd: fd.number })
+            .await
+            .map(drop)
     }
 
     /// Reads up to `length` bytes (the server caps that at 16 MiB) from `offset`; fewer only at the
@@ -47,9 +64,14 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn pread(&self, fd: Descriptor, length: u64, offset: u64) -> Result<Bytes, Error> {
+        let this = self.of_connection(fd.connection)?;
         let length = length.min(IO_MAX);
-        let request = Request::Pread { fd, length, offset };
-        self.counted(&request, length).await
+        let request = Request::Pread {
+            fd: fd.number,
+            length,
+            offset,
+        };
+        this.counted(&request, length).await
     }
 
     /// Reads a pattern of pieces.
@@ -58,9 +80,13 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn sread(&self, fd: Descriptor, mut stride: Stride) -> Result<Bytes, Error> {
+        let this = self.of_connection(fd.connection)?;
         stride.length = stride.length.min(IO_MAX);
-        let request = Request::Sread { fd, stride };
-        self.counted(&request, stride.length).await
+        let request = Request::Sread {
+            fd: fd.number,
+            stride,
+        };
+        this.counted(&request, stride.length).await
     }
 
     /// Writes bytes at `offset` and returns how many were written; at most 16 MiB are.
@@ -69,10 +95,15 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn pwrite(&self, fd: Descriptor, mut data: Bytes, offset: u64) -> Result<u64, Error> {
+        let this = self.of_connection(fd.connection)?;
         data.truncate(usize::try_from(IO_MAX).unwrap_or(usize::MAX));
         let length = data.len() as u64;
-        let request = Request::Pwrite { fd, length, offset };
-        self.number_with(&request, data).await
+        let request = Request::Pwrite {
+            fd: fd.number,
+            length,
+            offset,
+        };
+        this.number_with(&request, data).await
     }
 
     /// Writes a pattern of pieces, whose `length` is that of `data`, and returns how many bytes were
@@ -87,10 +118,17 @@ impl Client {
         mut data: Bytes,
         mut stride: Stride,
     ) -> Result<u64, Error> {
+        let this = self.of_connection(fd.connection)?;
         data.truncate(usize::try_from(IO_MAX).unwrap_or(usize::MAX));
         stride.length = data.len() as u64;
-        self.number_with(&Request::Swrite { fd, stride }, data)
-            .await
+        this.number_with(
+            &Request::Swrite {
+                fd: fd.number,
+                stride,
+            },
+            data,
+        )
+        .await
     }
 
     /// Describes an open file.
@@ -99,7 +137,10 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn fstat(&self, fd: Descriptor) -> Result<Stat, Error> {
-        let (_, stat) = self.line(&Request::Fstat { fd }, Stat::parse).await?;
+        let this = self.of_connection(fd.connection)?;
+        let (_, stat) = this
+            .line(&Request::Fstat { fd: fd.number }, Stat::parse)
+            .await?;
         Ok(stat)
     }
 
@@ -109,7 +150,10 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn fstatfs(&self, fd: Descriptor) -> Result<StatFs, Error> {
-        let (_, stat) = self.line(&Request::Fstatfs { fd }, StatFs::parse).await?;
+        let this = self.of_connection(fd.connection)?;
+        let (_, stat) = this
+            .line(&Request::Fstatfs { fd: fd.number }, StatFs::parse)
+            .await?;
         Ok(stat)
     }
 
@@ -119,7 +163,10 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn fsync(&self, fd: Descriptor) -> Result<(), Error> {
-        self.number(&Request::Fsync { fd }).await.map(drop)
+        let this = self.of_connection(fd.connection)?;
+        this.number(&Request::Fsync { fd: fd.number })
+            .await
+            .map(drop)
     }
 
     /// Cuts or extends an open file to `length` bytes.
@@ -128,8 +175,12 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn ftruncate(&self, fd: Descriptor, length: u64) -> Result<(), Error> {
-        let request = Request::Ftruncate { fd, length };
-        self.number(&request).await.map(drop)
+        let this = self.of_connection(fd.connection)?;
+        let request = Request::Ftruncate {
+            fd: fd.number,
+            length,
+        };
+        this.number(&request).await.map(drop)
     }
 
     /// Changes the mode of an open file.
@@ -138,7 +189,13 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn fchmod(&self, fd: Descriptor, mode: u32) -> Result<(), Error> {
-        self.number(&Request::Fchmod { fd, mode }).await.map(drop)
+        let this = self.of_connection(fd.connection)?;
+        this.number(&Request::Fchmod {
+            fd: fd.number,
+            mode,
+        })
+        .await
+        .map(drop)
     }
 
     /// Asks for another owner of an open file; servers answer success and change nothing.
@@ -147,7 +204,12 @@ impl Client {
     ///
     /// As every call: see [`Error`].
     pub async fn fchown(&self, fd: Descriptor, uid: i64, gid: i64) -> Result<(), Error> {
-        let request = Request::Fchown { fd, uid, gid };
-        self.number(&request).await.map(drop)
+        let this = self.of_connection(fd.connection)?;
+        let request = Request::Fchown {
+            fd: fd.number,
+            uid,
+            gid,
+        };
+        this.number(&request).await.map(drop)
     }
 }

@@ -175,10 +175,10 @@ impl Client {
             roots: word(&list)?,
             flags: options.flags(),
         };
-        let (_, loan) = self.lent(&request, |_| Rest::Lines).await?;
+        let (_, loan, client) = self.lent(&request, |_| Rest::Lines).await?;
         Ok(Search {
-            client: self.clone(),
-            lines: Listing::new(self.clone(), request, loan),
+            lines: Listing::new(client.clone(), request, loan),
+            client,
         })
     }
 }

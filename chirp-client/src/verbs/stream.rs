@@ -74,7 +74,7 @@ impl PutStream {
         if let Err(error) = self.shutdown().await {
             return Err(match error.downcast::<Error>() {
                 Ok(error) => error,
-                Err(error) => self.client.fault(error.into()),
+                Err(error) => self.client.lost(&self.request, error.into(), true),
             });
         }
         let mut words = 0;
@@ -130,9 +130,9 @@ impl Client {
     /// As every call: see [`Error`]. A refusal leaves the connection usable.
     pub async fn getstream(&self, path: &VirtualPath) -> Result<GetStream, Error> {
         let request = Request::Getstream { path: path.clone() };
-        let (_, duplex) = self.exclusive(&request, Bytes::new()).await?;
+        let (_, duplex, client) = self.exclusive(&request, Bytes::new()).await?;
         Ok(GetStream {
-            client: self.clone(),
+            client,
             request,
             duplex,
             patience: Patience::new(self.timeout()),
@@ -147,9 +147,9 @@ impl Client {
     /// As [`Client::getstream`].
     pub async fn putstream(&self, path: &VirtualPath) -> Result<PutStream, Error> {
         let request = Request::Putstream { path: path.clone() };
-        let (_, duplex) = self.exclusive(&request, Bytes::new()).await?;
+        let (_, duplex, client) = self.exclusive(&request, Bytes::new()).await?;
         Ok(PutStream {
-            client: self.clone(),
+            client,
             request,
             duplex,
             patience: Patience::new(self.timeout()),

@@ -21,6 +21,14 @@ pub enum XattrTarget {
 }
 
 impl Client {
+    /// Returns this client for calls about something that has attributes.
+    fn having(&self, of: &XattrTarget) -> Result<Self, Error> {
+        match of {
+            XattrTarget::Path(_) | XattrTarget::Link(_) => Ok(self.clone()),
+            XattrTarget::Descriptor(fd) => self.of_connection(fd.connection),
+        }
+    }
+
     /// Returns an attribute's value.
     ///
     /// # Errors
@@ -31,9 +39,11 @@ impl Client {
         let request = match of.clone() {
             XattrTarget::Path(path) => Request::Getxattr { path, name },
             XattrTarget::Link(path) => Request::Lgetxattr { path, name },
-            XattrTarget::Descriptor(fd) => Request::Fgetxattr { fd, name },
+            XattrTarget::Descriptor(Descriptor { number: fd, .. }) => {
+                Request::Fgetxattr { fd, name }
+            }
         };
-        self.counted(&request, IO_MAX).await
+        self.having(of)?.counted(&request, IO_MAX).await
     }
 
     /// Returns the names of all attributes.
@@ -45,9 +55,9 @@ impl Client {
         let request = match of.clone() {
             XattrTarget::Path(path) => Request::Listxattr { path },
             XattrTarget::Link(path) => Request::Llistxattr { path },
-            XattrTarget::Descriptor(fd) => Request::Flistxattr { fd },
+            XattrTarget::Descriptor(Descriptor { number: fd, .. }) => Request::Flistxattr { fd },
         };
-        let names = self.counted(&request, IO_MAX).await?;
+        let names = self.having(of)?.counted(&request, IO_MAX).await?;
         let names = names.split(|&byte| byte == 0);
         Ok(names
             .filter(|name| !name.is_empty())
@@ -73,9 +83,12 @@ impl Client {
         let request = match of.clone() {
             XattrTarget::Path(path) => Request::Setxattr { path, name, length, flags },
             XattrTarget::Link(path) => Request::Lsetxattr { path, name, length, flags },
-            XattrTarget::Descriptor(fd) => Request::Fsetxattr { fd, name, length, flags },
+            XattrTarget::Descriptor(Descriptor { number: fd, .. }) => Request::Fsetxattr { fd, name, length, flags },
         };
-        self.number_with(&request, value).await.map(drop)
+        self.having(of)?
+            .number_with(&request, value)
+            .await
+            .map(drop)
     }
 
     /// Removes an attribute.
@@ -88,8 +101,10 @@ impl Client {
         let request = match of.clone() {
             XattrTarget::Path(path) => Request::Removexattr { path, name },
             XattrTarget::Link(path) => Request::Lremovexattr { path, name },
-            XattrTarget::Descriptor(fd) => Request::Fremovexattr { fd, name },
+            XattrTarget::Descriptor(Descriptor { number: fd, .. }) => {
+                Request::Fremovexattr { fd, name }
+            }
         };
-        self.number(&request).await.map(drop)
+        self.having(of)?.number(&request).await.map(drop)
     }
 }

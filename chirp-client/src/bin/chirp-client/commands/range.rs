@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use chirp_client::{Client, Error};
+use chirp_client::{Client, Descriptor, Error};
 use tokio::task::JoinHandle;
 
 use super::Failure;
@@ -19,7 +19,7 @@ const AHEAD: usize = 4;
 /// where they ended.
 pub(super) async fn to_stdout(
     client: &Client,
-    file: u32,
+    file: Descriptor,
     mut offset: u64,
     mut length: u64,
 ) -> Result<u64, Failure> {
@@ -56,7 +56,7 @@ pub(super) async fn to_stdout(
 struct Coming(JoinHandle<Result<Bytes, Error>>);
 
 impl Coming {
-    fn ask(client: &Client, file: u32, count: u64, offset: u64) -> Self {
+    fn ask(client: &Client, file: Descriptor, count: u64, offset: u64) -> Self {
         let client = client.clone();
         Self(tokio::spawn(async move {
             client.pread(file, count, offset).await

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use chirp_client::{Client, OpenFlags};
+use chirp_client::{Client, Descriptor, OpenFlags};
 use clap::Args;
 
 use super::{Failure, range};
@@ -63,7 +63,12 @@ impl Tail {
 }
 
 /// Returns where the last `lines` lines begin of a file that ends at `end`.
-async fn last_lines(client: &Client, file: u32, end: u64, lines: u64) -> Result<u64, Failure> {
+async fn last_lines(
+    client: &Client,
+    file: Descriptor,
+    end: u64,
+    lines: u64,
+) -> Result<u64, Failure> {
     if lines == 0 {
         return Ok(end);
     }
