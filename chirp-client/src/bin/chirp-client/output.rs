@@ -72,9 +72,15 @@ pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
 /// Returns a name as it may be printed: on a terminal without the control characters that a
 /// stranger put into it, elsewhere byte for byte.
 pub(crate) fn name(bytes: &[u8]) -> Vec<u8> {
-    if !io::stdout().is_terminal() {
-        return bytes.to_vec();
+    if io::stdout().is_terminal() {
+        printable(bytes)
+    } else {
+        bytes.to_vec()
     }
+}
+
+/// Returns a name without the control characters that a stranger put into it.
+pub(crate) fn printable(bytes: &[u8]) -> Vec<u8> {
     let shown = String::from_utf8_lossy(bytes);
     let shown: String = shown
         .chars()

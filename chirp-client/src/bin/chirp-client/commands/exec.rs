@@ -2,7 +2,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use chirp_client::exec::{CmdId, Control, Ending, ExecRequest, OnDisconnect, Status, StdinFrom};
+use chirp_client::exec::{
+    CmdId, Control, Ending, ExecRequest, Execution, OnDisconnect, Status, StdinFrom,
+};
 use chirp_client::{Client, Code, Error};
 use clap::Args;
 use tokio::io::AsyncRead;
@@ -55,6 +57,10 @@ pub(crate) struct Exec {
     /// A name for this run, unique for you: the same command with it is never run twice.
     #[arg(long, value_name = "ID", value_parser = cmd_id)]
     cmd_id: Option<CmdId>,
+    /// Let the program go on by itself, print its number, and end. `attach` joins it, `wait` waits
+    /// for it, `ps` lists it.
+    #[arg(short, long, conflicts_with = "stdin")]
+    detach: bool,
     /// The program.
     pub(crate) program: OsString,
     /// Its arguments.
@@ -68,27 +74,16 @@ impl Exec {
             Some(path) => Some(open_stdin(path)?),
             None => None,
         };
-        let (passed_on, mut control) = mpsc::channel(SIGNALS_PASSED);
-        let impatience = pass_signals(passed_on)?;
         let request = self.request();
-        let execution = match client.exec(&request).await {
-            Ok(execution) => execution,
-            Err(error) => return not_started(client, &self.cwd, error).await,
-        };
-        let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
-        let ending = tokio::select! {
-            ending = execution.run(input, &mut out, &mut err, &mut control) => ending?,
-            _ = impatience => {
-                let reason = "given up; the server ends the program";
-                return Err(Failure::Other(format!("{}: {reason}", client.host())));
-            }
-        };
-        match ending {
-            Ending::Ended(status) => Ok(exit_code(client, &status)),
-            Ending::Detached => {
-                let reason = "another client took the program over";
-                Err(Failure::Other(format!("{}: {reason}", client.host())))
-            }
+        if self.detach {
+            return match client.exec_detached(&request).await {
+                Ok(id) => output::write(format!("{id}\n").as_bytes()).map(|()| ExitCode::SUCCESS),
+                Err(error) => not_started(client, &self.cwd, error).await,
+            };
+        }
+        match client.exec(&request).await {
+            Ok(execution) => stream(client, execution, input).await,
+            Err(error) => not_started(client, &self.cwd, error).await,
         }
     }
 
@@ -101,15 +96,40 @@ impl Exec {
         request.env = variables
             .map(|(key, value)| (key, OsString::from(value)))
             .collect();
-        request.on_disconnect = match self.cmd_id {
-            Some(_) => OnDisconnect::Keep,
-            None => OnDisconnect::Kill,
+        request.on_disconnect = match self.cmd_id.is_some() || self.detach {
+            true => OnDisconnect::Keep,
+            false => OnDisconnect::Kill,
         };
         request.cmd_id.clone_from(&self.cmd_id);
         if self.stdin.is_some() {
             request.stdin = StdinFrom::Stream;
         }
         request
+    }
+}
+
+/// Shows a program's output until it ends, and passes input and signals on.
+pub(super) async fn stream(
+    client: &Client,
+    execution: Execution,
+    input: Option<Box<dyn AsyncRead + Unpin>>,
+) -> Result<ExitCode, Failure> {
+    let (passed_on, mut control) = mpsc::channel(SIGNALS_PASSED);
+    let impatience = pass_signals(passed_on)?;
+    let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
+    let ending = tokio::select! {
+        ending = execution.run(input, &mut out, &mut err, &mut control) => ending?,
+        _ = impatience => {
+            let reason = "given up; the server ends the program";
+            return Err(Failure::Other(format!("{}: {reason}", client.host())));
+        }
+    };
+    match ending {
+        Ending::Ended(status) => Ok(exit_code(client, &status)),
+        Ending::Detached => {
+            let reason = "another client took the program over";
+            Err(Failure::Other(format!("{}: {reason}", client.host())))
+        }
     }
 }
 
@@ -171,7 +191,7 @@ async fn not_started(client: &Client, cwd: &RemotePath, error: Error) -> Result<
     Ok(ExitCode::from(code))
 }
 
-fn exit_code(client: &Client, status: &Status) -> ExitCode {
+pub(super) fn exit_code(client: &Client, status: &Status) -> ExitCode {
     let Some(results) = &status.results else {
         output::message(&format!("{}: the program ended unseen", client.host()));
         return ExitCode::from(CLIENT_FAILED);

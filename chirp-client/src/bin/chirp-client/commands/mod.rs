@@ -1,5 +1,6 @@
 //! The commands, one file each: arguments, help and what they do.
 
+mod audit;
 mod cat;
 mod chmod;
 mod chown;
@@ -8,12 +9,15 @@ mod df;
 mod digest;
 mod du;
 pub(crate) mod exec;
+mod executions;
 mod features;
 mod get;
 mod getacl;
+mod job;
 mod ln;
 mod localpath;
 pub(crate) mod ls;
+mod lsalloc;
 mod mkalloc;
 mod mkdir;
 mod mv;
@@ -24,6 +28,7 @@ mod remote_debug;
 mod resetacl;
 mod rm;
 mod rmdir;
+mod search;
 pub(crate) mod setacl;
 mod setrep;
 pub(crate) mod stat;
@@ -83,8 +88,29 @@ pub(crate) enum Command {
     Setrep(setrep::Setrep),
     #[command(name = "remote_debug")]
     RemoteDebug(remote_debug::RemoteDebug),
+    Lsalloc(lsalloc::Lsalloc),
+    Audit(audit::Audit),
+    Search(search::Search),
     Features(features::Features),
     Exec(exec::Exec),
+    Attach(executions::Attach),
+    Ps(executions::Ps),
+    Kill(executions::Kill),
+    Wait(executions::Wait),
+    Forget(executions::Forget),
+    Job(job::Job),
+    #[command(name = "job_create", hide = true)]
+    JobCreate(job::Create),
+    #[command(name = "job_commit", hide = true)]
+    JobCommit(job::Commit),
+    #[command(name = "job_status", hide = true)]
+    JobStatus(job::Status),
+    #[command(name = "job_wait", hide = true)]
+    JobWait(job::ReferenceWait),
+    #[command(name = "job_kill", hide = true)]
+    JobKill(job::Kill),
+    #[command(name = "job_reap", hide = true)]
+    JobReap(job::Reap),
     #[command(name = "xattr_get", hide = true)]
     XattrGet(xattr::Get),
     #[command(name = "xattr_list", hide = true)]
@@ -121,7 +147,10 @@ impl From<Error> for Failure {
 
 /// Returns whether the exit status belongs to a program, so that the client has one of its own.
 pub(crate) const fn runs_a_program(command: &Command) -> bool {
-    matches!(command, Command::Exec(_))
+    matches!(
+        command,
+        Command::Exec(_) | Command::Attach(_) | Command::Wait(_)
+    )
 }
 
 /// Connects and runs the command.
@@ -167,7 +196,22 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Setrep(command) => command.run(&client).await,
         Command::RemoteDebug(command) => command.run(&client).await,
         Command::Features(command) => command.run(&client).await,
+        Command::Lsalloc(command) => command.run(&client).await,
+        Command::Audit(command) => command.run(&client).await,
+        Command::Search(command) => command.run(&client).await,
         Command::Exec(command) => return command.run(&client).await,
+        Command::Attach(command) => return command.run(&client).await,
+        Command::Ps(command) => command.run(&client).await,
+        Command::Kill(command) => command.run(&client).await,
+        Command::Wait(command) => return command.run(&client).await,
+        Command::Forget(command) => command.run(&client).await,
+        Command::Job(command) => command.run(&client).await,
+        Command::JobCreate(command) => command.run(&client).await,
+        Command::JobCommit(command) => command.run(&client).await,
+        Command::JobStatus(command) => command.run(&client).await,
+        Command::JobWait(command) => command.run(&client).await,
+        Command::JobKill(command) => command.run(&client).await,
+        Command::JobReap(command) => command.run(&client).await,
         Command::XattrGet(command) => command.run(&client).await,
         Command::XattrList(command) => command.run(&client).await,
         Command::XattrSet(command) => command.run(&client).await,
