@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use conformance::account::Account;
-use conformance::program::{Maker, Program};
+use conformance::program::Program;
 use conformance::target::{Options, Server};
 use tempfile::TempDir;
 
@@ -74,7 +74,7 @@ impl Older {
 
     fn program(&self, name: &str) -> Program {
         Program {
-            maker: Maker::Ours,
+            label: format!("older {name}"),
             path: self.0.path().join(name),
         }
     }

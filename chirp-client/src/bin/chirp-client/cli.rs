@@ -35,13 +35,23 @@ Exit status:
 Without a server: `chirp-client completions SHELL` and `chirp-client man [DIR]`.
 
 Environment: NO_COLOR, CLICOLOR and CLICOLOR_FORCE decide about colours where --color does not;
-CHIRP_CLIENT_LOG=debug shows on stderr what happens."
+CHIRP_CLIENT_LOG=debug does what -d all does; CHIRP_CLIENT_TICKETS what -i does."
 )]
 pub(crate) struct Cli {
-    /// Log in by this method (unix, hostname, address); may be repeated, and is tried in the order
-    /// given. Default: unix if the server is on this machine, then hostname, then address.
+    /// Log in by this method (unix, ticket, hostname, address); may be repeated, and is tried in the
+    /// order given. Default: unix if the server is on this machine, then ticket if there is one, then
+    /// hostname, then address.
     #[arg(short = 'a', long = "auth", value_name = "METHOD")]
     pub(crate) methods: Vec<Method>,
+
+    /// Offer the tickets in these files, with commas between them. Otherwise those that
+    /// CHIRP_CLIENT_TICKETS names, or the files ticket.* in the current directory.
+    #[arg(short = 'i', long, value_name = "FILE,...")]
+    pub(crate) tickets: Option<OsString>,
+
+    /// Show on stderr what happens: `all`, or a filter such as chirp_client=trace.
+    #[arg(short, long, value_name = "WHAT")]
+    pub(crate) debug: Option<String>,
 
     /// Give up after this time without progress: seconds, or with a unit (s, m, h, d).
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = duration, default_value = "60")]

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
 use crate::cli::Cli;
 
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     let program = commands::runs_a_program(&cli.command);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("CHIRP_CLIENT_LOG"))
+        .with_env_filter(shown(cli.debug.as_deref()))
         .init();
     // One thread carries the connections; files are read and written on others.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -53,5 +54,14 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => output::report(&error, program),
+    }
+}
+
+/// Returns what is shown of what happens.
+fn shown(wish: Option<&str>) -> EnvFilter {
+    match wish {
+        Some("all") => EnvFilter::new("debug"),
+        Some(filter) => EnvFilter::new(filter),
+        None => EnvFilter::from_env("CHIRP_CLIENT_LOG"),
     }
 }

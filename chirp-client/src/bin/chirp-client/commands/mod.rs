@@ -34,6 +34,7 @@ mod setrep;
 pub(crate) mod stat;
 mod tail;
 mod thirdput;
+mod ticket;
 mod touch;
 mod tree;
 mod truncate;
@@ -43,6 +44,7 @@ mod xattr;
 
 use std::process::ExitCode;
 
+use chirp_client::ticket::Offered;
 use chirp_client::{Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT, Error, VirtualPath};
 use clap::Subcommand;
 
@@ -99,6 +101,19 @@ pub(crate) enum Command {
     Wait(executions::Wait),
     Forget(executions::Forget),
     Job(job::Job),
+    Ticket(ticket::Ticket),
+    #[command(name = "ticket_create", hide = true)]
+    TicketCreate(ticket::Create),
+    #[command(name = "ticket_register", hide = true)]
+    TicketRegister(ticket::ReferenceRegister),
+    #[command(name = "ticket_list", hide = true)]
+    TicketList(ticket::List),
+    #[command(name = "ticket_get", hide = true)]
+    TicketGet(ticket::Get),
+    #[command(name = "ticket_modify", hide = true)]
+    TicketModify(ticket::Modify),
+    #[command(name = "ticket_delete", hide = true)]
+    TicketDelete(ticket::Delete),
     #[command(name = "job_create", hide = true)]
     JobCreate(job::Create),
     #[command(name = "job_commit", hide = true)]
@@ -158,6 +173,9 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut options = ConnectOptions::new(cli.host);
     options.methods = cli.methods;
     options.timeout = cli.timeout;
+    if let Some(tickets) = &cli.tickets {
+        options.tickets = Offered::from_list(tickets);
+    }
     options.connect_timeout = cli.timeout.min(DEFAULT_CONNECT_TIMEOUT);
     let client = Client::connect(options).await?;
     let result = match cli.command {
@@ -206,6 +224,13 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Wait(command) => return command.run(&client).await,
         Command::Forget(command) => command.run(&client).await,
         Command::Job(command) => command.run(&client).await,
+        Command::Ticket(command) => command.run(&client).await,
+        Command::TicketCreate(command) => command.run(&client).await,
+        Command::TicketRegister(command) => command.run(&client).await,
+        Command::TicketList(command) => command.run(&client).await,
+        Command::TicketGet(command) => command.run(&client).await,
+        Command::TicketModify(command) => command.run(&client).await,
+        Command::TicketDelete(command) => command.run(&client).await,
         Command::JobCreate(command) => command.run(&client).await,
         Command::JobCommit(command) => command.run(&client).await,
         Command::JobStatus(command) => command.run(&client).await,
