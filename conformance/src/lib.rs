@@ -24,6 +24,7 @@
 //! - [`matrix`]: two sets of clients on two servers, every journey in every cell
 //! - [`fuzz`]: random scripts on two servers, compared step by step
 //! - [`seeds`]: the vectors as seed corpora of the fuzz targets
+//! - [`proof`]: mistakes put in on purpose, and what caught them
 //! - [`suite`]: all of it on any servers and clients, and what it saw
 //!
 //! The `conformance` program renders that page; `chirp-bench` is the benchmark of `make bench`.
@@ -50,6 +51,7 @@ pub mod differences;
 pub mod fuzz;
 pub mod matrix;
 pub mod program;
+pub mod proof;
 pub mod render;
 pub mod script;
 pub mod seeds;

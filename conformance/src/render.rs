@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::coverage::{Coverage, Status};
 use crate::differences::{Difference, Differences};
 use crate::fuzz::accepted::Accepted;
+use crate::proof::Proof;
 use crate::vector::{Level, Vector};
 
 const HEAD: &str = "\
@@ -34,6 +35,7 @@ pub fn page(
     differences: &Differences,
     random: &Accepted,
     coverage: &Coverage,
+    proof: &Proof,
 ) -> String {
     let count = |level| {
         vectors
@@ -65,6 +67,7 @@ pub fn page(
     options(&mut page, coverage);
     replacing(&mut page, coverage);
     weaknesses(&mut page, coverage);
+    mistakes(&mut page, proof);
     page
 }
 
@@ -157,6 +160,24 @@ fn weaknesses(page: &mut String, coverage: &Coverage) {
             weakness.name,
             weakness.what,
             code(&weakness.tests)
+        );
+    }
+}
+
+fn mistakes(page: &mut String, proof: &Proof) {
+    page.push_str(
+        "\n## What the suite catches\n\nEach of these mistakes (`conformance/bugs/NAME.patch`) was put into the programs alone, \
+         and the suite run on what came out: `make prove`.\n\n\
+         | Mistake | What is wrong | Cases | Some of them |\n|---|---|---|---|\n",
+    );
+    for bug in &proof.bug {
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} | {} |",
+            bug.name,
+            bug.what,
+            bug.count,
+            code(&bug.caught).replace('|', "\\|")
         );
     }
 }

@@ -15,6 +15,7 @@ use conformance::coverage::Coverage;
 use conformance::differences::{Differences, path};
 use conformance::fuzz::accepted::Accepted;
 use conformance::program::{Maker, Program};
+use conformance::proof::Proof;
 use conformance::target::{Options, Server};
 use conformance::vector::{self, Vector};
 use conformance::{render, script};
@@ -33,6 +34,7 @@ fn main() -> Result<ExitCode> {
         &differences,
         &Accepted::load()?,
         &Coverage::written()?,
+        &Proof::written()?,
     );
     let servers = add_cases(&mut trials, &chosen, &differences);
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -207,8 +209,9 @@ fn checks(
     differences: &Differences,
     random: &Accepted,
     coverage: &Coverage,
+    proof: &Proof,
 ) -> Vec<Trial> {
-    let page = render::page(vectors, differences, random, coverage);
+    let page = render::page(vectors, differences, random, coverage, proof);
     vec![Trial::test(
         "suite::conformance-page-is-up-to-date",
         move || {

@@ -9,10 +9,12 @@ use clap::{Parser, Subcommand};
 use conformance::coverage::Coverage;
 use conformance::differences::{Differences, path};
 use conformance::fuzz::accepted::Accepted;
+use conformance::proof::Proof;
 use conformance::suite::results::Conclusion;
 use conformance::{render, seeds, vector};
 
 mod compare;
+mod prove;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -56,6 +58,8 @@ enum Command {
     Vectors(compare::Vectors),
     /// Play random scripts on two servers until they differ
     Fuzz(compare::Fuzz),
+    /// Put mistakes into this workspace's programs, one at a time, and record what catches each
+    Prove(prove::Prove),
     /// Write CONFORMANCE.md from the lists of differences and of what is covered
     Render,
     /// Write the recorded vectors as seed corpora of the fuzz targets
@@ -87,6 +91,7 @@ fn run(command: Command) -> Result<Conclusion> {
         Command::All(all) => all.run(),
         Command::Vectors(vectors) => vectors.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
+        Command::Prove(prove) => prove.run(),
         Command::Render => {
             let vectors = vector::recorded()?;
             let differences = Differences::accepted(&vectors)?;
@@ -95,6 +100,7 @@ fn run(command: Command) -> Result<Conclusion> {
                 &differences,
                 &Accepted::load()?,
                 &Coverage::written()?,
+                &Proof::written()?,
             );
             let path = path("../CONFORMANCE.md");
             fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
