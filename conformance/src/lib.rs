@@ -26,6 +26,7 @@
 //! - [`seeds`]: the vectors as seed corpora of the fuzz targets
 //! - [`proof`]: mistakes put in on purpose, and what caught them
 //! - [`suite`]: all of it on any servers and clients, and what it saw
+//! - [`report`]: a page about that, as Markdown and HTML
 //!
 //! The `conformance` program renders that page; `chirp-bench` is the benchmark of `make bench`.
 //!
@@ -53,6 +54,7 @@ pub mod matrix;
 pub mod program;
 pub mod proof;
 pub mod render;
+pub mod report;
 pub mod script;
 pub mod seeds;
 pub mod suite;

@@ -161,15 +161,12 @@ impl fmt::Display for Results {
                     Verdict::Recorded | Verdict::Accepted { .. } => {}
                     Verdict::NotApplicable { why } => *reasons.entry(why).or_default() += 1,
                     Verdict::Failed { error } => writeln!(f, "  {}: {error}", case.vector)?,
-                    Verdict::Differs {
-                        sent,
-                        expected,
-                        came,
-                    } => writeln!(
-                        f,
-                        "  {} ({:?})\n    sent      {sent}\n    expected  {expected}\n    came      {came}",
-                        case.vector, case.level
-                    )?,
+                    Verdict::Differs { answers } => {
+                        writeln!(f, "  {} ({:?})", case.vector, case.level)?;
+                        writeln!(f, "    sent      {}", answers.sent)?;
+                        writeln!(f, "    recorded  {}", answers.recorded)?;
+                        writeln!(f, "    came      {}", answers.came)?;
+                    }
                 }
             }
             for (why, count) in reasons {

@@ -43,17 +43,17 @@ pub enum Verdict {
     Recorded,
     /// It is another one that is accepted.
     Accepted {
-        /// Why.
+        /// The two answers.
+        #[serde(flatten)]
+        answers: Answers,
+        /// Why that is accepted.
         reason: String,
     },
     /// It is neither.
     Differs {
-        /// The bytes under test, escaped.
-        sent: String,
-        /// What is expected, and what is accepted instead.
-        expected: String,
-        /// What came.
-        came: String,
+        /// The two answers.
+        #[serde(flatten)]
+        answers: Answers,
     },
     /// It could not be tried on this server, which says nothing of it.
     NotApplicable {
@@ -65,6 +65,17 @@ pub enum Verdict {
         /// What went wrong.
         error: String,
     },
+}
+
+/// What was asked, and two answers that are not alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Answers {
+    /// The bytes under test, escaped.
+    pub sent: String,
+    /// What was recorded.
+    pub recorded: String,
+    /// What came.
+    pub came: String,
 }
 
 /// Plays the vectors on a server, in their order, with the options that each was recorded with.
@@ -183,18 +194,19 @@ fn judge(vector: &Vector, server: &dyn Target, differences: &Differences) -> Res
     if let Some(instead) = instead.as_ref().filter(|_| !recorded.matches(&observed)) {
         observed = play(instead)?;
     }
+    if recorded.matches(&observed) {
+        return Ok(Verdict::Recorded);
+    }
+    let answers = Answers {
+        sent: vector.send.escape_debug().take(SHOWN).collect(),
+        recorded: recorded.to_string(),
+        came: observed.to_string(),
+    };
     Ok(match (entry, instead) {
-        _ if recorded.matches(&observed) => Verdict::Recorded,
         (Some(entry), Some(instead)) if instead.matches(&observed) => Verdict::Accepted {
+            answers,
             reason: entry.reason.clone(),
         },
-        (_, instead) => Verdict::Differs {
-            sent: vector.send.escape_debug().take(SHOWN).collect(),
-            expected: match instead {
-                Some(instead) => format!("{recorded}, or {instead}"),
-                None => recorded.to_string(),
-            },
-            came: observed.to_string(),
-        },
+        _ => Verdict::Differs { answers },
     })
 }
