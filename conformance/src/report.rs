@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use pulldown_cmark::{Options, Parser, html};
 
+use crate::matrix::outcome::{Outcome, Verdict as CellVerdict};
 use crate::suite::results::{Played, Random, Results};
 use crate::suite::subject::Shown;
 use crate::suite::vectors::{Answers, Verdict};
@@ -49,6 +50,7 @@ pub fn markdown(results: &Results) -> String {
     );
     subjects(&mut page, results);
     summary(&mut page, results);
+    matrix(&mut page, results);
     vectors(&mut page, results);
     if let Some(random) = &results.random {
         scripts(&mut page, results, random);
@@ -71,7 +73,9 @@ fn subjects(page: &mut String, results: &Results) {
     let kinds = [("server", &results.servers), ("clients", &results.clients)];
     for (kind, list) in kinds {
         for Shown { label, version, .. } in list {
-            let version = version.as_deref().map_or("not told".to_owned(), plain);
+            let version = version
+                .as_deref()
+                .map_or_else(|| "not told".to_owned(), plain);
             let _ = writeln!(page, "| {kind} | {} | {version} |", plain(label));
         }
     }
@@ -96,6 +100,21 @@ fn summary(page: &mut String, results: &Results) {
             counts.failed
         );
     }
+    for cell in results.combinations() {
+        let counts = cell.counts;
+        let _ = writeln!(
+            page,
+            "| journeys, clients: {}; servers: {} | {} | {} | {} | {} | {} | {} |",
+            plain(&cell.clients),
+            plain(&cell.servers),
+            counts.all(),
+            counts.recorded,
+            counts.accepted,
+            counts.differs,
+            counts.not_applicable,
+            counts.failed
+        );
+    }
     if let Some(random) = &results.random {
         let _ = writeln!(
             page,
@@ -110,6 +129,92 @@ fn summary(page: &mut String, results: &Results) {
         "\nThe same: as recorded, or as the first. Accepted: otherwise, and listed below with the reason. \
          Not applicable and without an answer are no passes.\n",
     );
+}
+
+fn matrix(page: &mut String, results: &Results) {
+    let Some(outcomes) = &results.matrix else {
+        return;
+    };
+    let columns = results.combinations();
+    page.push_str(
+        "\n## Matrix\n\nEach journey is done with each set of clients on each server; what is said and what is left is compared \
+         with the first column. ✓ the same, ≈ accepted, ✗ differs, ! not set up, – not for these.\n\n| Journey |",
+    );
+    for cell in &columns {
+        let _ = write!(
+            page,
+            " {} on {} |",
+            plain(&cell.clients),
+            plain(&cell.servers)
+        );
+    }
+    page.push_str("\n|---|");
+    page.push_str(&"---|".repeat(columns.len()));
+    page.push('\n');
+    for outcome in outcomes {
+        let _ = write!(page, "| {} |", plain(&outcome.journey));
+        for column in &columns {
+            let found = outcome
+                .cells
+                .iter()
+                .find(|cell| cell.clients == column.clients && cell.servers == column.servers);
+            let mark = found.map_or("", |cell| match cell.verdict {
+                CellVerdict::Same => "✓",
+                CellVerdict::Accepted { .. } => "≈",
+                CellVerdict::Differs { .. } | CellVerdict::Failed { .. } => "✗",
+                CellVerdict::NotSetUp { .. } => "!",
+                CellVerdict::LeftOut { .. } => "–",
+            });
+            let _ = write!(page, " {mark} |");
+        }
+        page.push('\n');
+    }
+    reasons(page, outcomes);
+    for outcome in outcomes {
+        let shown = outcome.to_string();
+        if !shown.is_empty() {
+            let _ = writeln!(
+                page,
+                "\n### What differs in {}\n\n{}",
+                plain(&outcome.journey),
+                block(&shown)
+            );
+        }
+    }
+}
+
+/// Lists what is accepted or left out in the matrix, by reason.
+fn reasons(page: &mut String, outcomes: &[Outcome]) {
+    let mut accepted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut absent: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for outcome in outcomes {
+        for cell in &outcome.cells {
+            match &cell.verdict {
+                CellVerdict::Accepted { reasons } => {
+                    for reason in reasons {
+                        accepted.entry(reason).or_default().insert(&outcome.journey);
+                    }
+                }
+                CellVerdict::LeftOut { reason } => {
+                    absent.entry(reason).or_default().insert(&outcome.journey);
+                }
+                _ => {}
+            }
+        }
+    }
+    for (title, list) in [("Accepted", accepted), ("Left out", absent)] {
+        if list.is_empty() {
+            continue;
+        }
+        let _ = writeln!(
+            page,
+            "\n### {title} in the matrix\n\n| Reason | Journeys |\n|---|---|"
+        );
+        for (reason, journeys) in list {
+            let journeys: Vec<String> = journeys.into_iter().map(plain).collect();
+            let _ = writeln!(page, "| {} | {} |", plain(reason), journeys.join(", "));
+        }
+    }
 }
 
 fn vectors(page: &mut String, results: &Results) {
@@ -211,9 +316,9 @@ fn scripts(page: &mut String, results: &Results, random: &Random) {
     for finding in &random.findings {
         let _ = writeln!(
             page,
-            "\n### {}\n\n```text\n{}\n```",
+            "\n### {}\n\n{}",
             plain(&finding.summary),
-            finding.script.trim_end()
+            block(&finding.script)
         );
     }
 }
@@ -264,6 +369,16 @@ fn plain(text: impl AsRef<str>) -> String {
         }
     }
     out
+}
+
+/// Returns text as a block of code. Four blanks before each line, as no text can end that.
+fn block(text: &str) -> String {
+    let lines: Vec<String> = text
+        .trim_end()
+        .lines()
+        .map(|line| format!("    {line}"))
+        .collect();
+    lines.join("\n")
 }
 
 /// Returns text as code, in a cell of a table.
@@ -342,6 +457,7 @@ mod tests {
                     script: "unix stat /<script>".to_owned(),
                 }],
             }),
+            matrix: None,
             left_out: vec!["the matrix needs clients".to_owned()],
         }
     }

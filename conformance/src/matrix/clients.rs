@@ -72,8 +72,16 @@ impl Clients {
     ///
     /// Fails with the command that builds it if it is missing, or if there can be no links to it.
     pub fn ours() -> Result<Self> {
-        let client = Program::our_client()?.path;
-        let client = fs::canonicalize(&client)
+        Self::of("ours", &Program::our_client()?.path)
+    }
+
+    /// Returns one program that is all of the tools, by the name under which it is called.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there, or if there can be no links to it.
+    pub fn of(label: &str, client: &Path) -> Result<Self> {
+        let client = fs::canonicalize(client)
             .with_context(|| format!("cannot find {}", client.display()))?;
         let links = tempfile::Builder::new()
             .prefix("conformance-")
@@ -83,7 +91,7 @@ impl Clients {
         for tool in TOOLS {
             symlink(&client, links.path().join(tool)).context("cannot link to the client")?;
         }
-        let mut this = Self::in_directory("ours", links.path())?;
+        let mut this = Self::in_directory(label, links.path())?;
         this._links = Some(Arc::new(links));
         Ok(this)
     }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::matrix::outcome::{Outcome, Verdict as CellVerdict};
+
 use super::subject::Shown;
 use super::vectors::{Case, Verdict};
 
@@ -21,6 +23,8 @@ pub struct Results {
     pub vectors: Vec<Played>,
     /// The random scripts, if there were two servers.
     pub random: Option<Random>,
+    /// The journeys, if there were two servers to start and two sets of clients.
+    pub matrix: Option<Vec<Outcome>>,
     /// Parts that were asked for and could not be tried, and why; that is no pass.
     pub left_out: Vec<String>,
 }
@@ -114,7 +118,8 @@ impl Results {
             return Conclusion::Broken;
         }
         let differs = cases.any(|case| matches!(case.verdict, Verdict::Differs { .. }))
-            || random.is_some_and(|random| !random.findings.is_empty());
+            || random.is_some_and(|random| !random.findings.is_empty())
+            || self.cells().any(differs_in_cell);
         if differs {
             Conclusion::Differs
         } else {
@@ -137,7 +142,83 @@ impl Results {
         for finding in self.random.iter().flat_map(|random| &random.findings) {
             names.push(format!("random {}", finding.summary));
         }
+        for outcome in self.matrix.iter().flatten() {
+            let caught = |verdict: &CellVerdict| {
+                differs_in_cell(verdict) || matches!(verdict, CellVerdict::NotSetUp { .. })
+            };
+            if outcome.cells.iter().any(|cell| caught(&cell.verdict)) {
+                names.push(format!("matrix {}", outcome.journey));
+            }
+        }
         names
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &CellVerdict> {
+        let outcomes = self.matrix.iter().flatten();
+        outcomes.flat_map(|outcome| outcome.cells.iter().map(|cell| &cell.verdict))
+    }
+}
+
+fn differs_in_cell(verdict: &CellVerdict) -> bool {
+    matches!(
+        verdict,
+        CellVerdict::Differs { .. } | CellVerdict::Failed { .. }
+    )
+}
+
+/// Journeys of one combination of clients and servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Whose clients.
+    pub clients: String,
+    /// Whose servers.
+    pub servers: String,
+    /// How the journeys came out there; [`Counts::recorded`] are those like in the first cell.
+    pub counts: Counts,
+}
+
+impl Results {
+    /// Returns the combinations of the matrix, in the order in which they come first.
+    #[must_use]
+    pub fn combinations(&self) -> Vec<Cell> {
+        let mut cells: Vec<Cell> = Vec::new();
+        for cell in self
+            .matrix
+            .iter()
+            .flatten()
+            .flat_map(|outcome| &outcome.cells)
+        {
+            let same =
+                |other: &Cell| other.clients == cell.clients && other.servers == cell.servers;
+            let at = cells.iter().position(same).unwrap_or_else(|| {
+                cells.push(Cell {
+                    clients: cell.clients.clone(),
+                    servers: cell.servers.clone(),
+                    counts: Counts::default(),
+                });
+                cells.len() - 1
+            });
+            let Some(Cell { counts, .. }) = cells.get_mut(at) else {
+                continue;
+            };
+            let count = match &cell.verdict {
+                CellVerdict::Same => &mut counts.recorded,
+                CellVerdict::Accepted { .. } => &mut counts.accepted,
+                CellVerdict::Differs { .. } | CellVerdict::Failed { .. } => &mut counts.differs,
+                CellVerdict::LeftOut { .. } => &mut counts.not_applicable,
+                CellVerdict::NotSetUp { .. } => &mut counts.failed,
+            };
+            *count += 1;
+        }
+        cells
+    }
+}
+
+impl Counts {
+    /// Returns how many there are.
+    #[must_use]
+    pub const fn all(&self) -> usize {
+        self.recorded + self.accepted + self.differs + self.not_applicable + self.failed
     }
 }
 
@@ -145,7 +226,7 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} as recorded, {} accepted, {} differ, {} not applicable, {} without an answer",
+            "{} the same, {} accepted, {} differ, {} not applicable, {} without an answer",
             self.recorded, self.accepted, self.differs, self.not_applicable, self.failed
         )
     }
@@ -183,6 +264,16 @@ impl fmt::Display for Results {
             )?;
             for finding in &random.findings {
                 writeln!(f, "{}", finding.script)?;
+            }
+        }
+        for cell in self.combinations() {
+            let (clients, servers) = (cell.clients, cell.servers);
+            writeln!(f, "clients of {clients} on {servers}: {}", cell.counts)?;
+        }
+        for outcome in self.matrix.iter().flatten() {
+            let shown = outcome.to_string();
+            if !shown.is_empty() {
+                writeln!(f, "{}:\n{shown}", outcome.journey)?;
             }
         }
         for reason in &self.left_out {

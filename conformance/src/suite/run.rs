@@ -1,6 +1,9 @@
 //! Runs the parts that were asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,12 +12,17 @@ use jiff::Timestamp;
 
 use super::access::{self, Access};
 use super::results::{Finding, Played, Results};
-use super::subject::{Place, Subject};
+use super::subject::{Place, Shown, Subject, version};
 use super::{results, vectors};
 use crate::differences::Differences;
 use crate::fuzz::campaign::{self, Tally};
 use crate::fuzz::generate::PLACE;
 use crate::fuzz::kind::Kind;
+use crate::matrix::accepted::Accepted;
+use crate::matrix::clients::Clients;
+use crate::matrix::outcome::Outcome;
+use crate::matrix::{self, Journey};
+use crate::program::Program;
 use crate::target::Options;
 use crate::vector::{self, Login, Vector};
 
@@ -29,6 +37,17 @@ pub struct Run {
     pub vectors: Option<String>,
     /// Random scripts, for two servers.
     pub random: Option<Random>,
+    /// Journeys with two sets of clients on two servers.
+    pub matrix: Option<Matrix>,
+}
+
+/// Journeys in every cell.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// The sets of clients; the first is the one to be like.
+    pub clients: [Clients; 2],
+    /// Only journeys whose names contain this.
+    pub only: String,
 }
 
 /// Random scripts.
@@ -58,6 +77,7 @@ pub fn run(run: &Run) -> Result<Results> {
         clients: Vec::new(),
         vectors: Vec::new(),
         random: None,
+        matrix: None,
         left_out: Vec::new(),
     };
     if let Some(only) = &run.vectors {
@@ -78,7 +98,64 @@ pub fn run(run: &Run) -> Result<Results> {
                 .push("random scripts need two servers".to_owned()),
         }
     }
+    if let Some(choice) = &run.matrix {
+        results.clients = choice.clients.iter().map(shown).collect();
+        let programs: Vec<&Program> = run.servers.iter().filter_map(Subject::as_program).collect();
+        match programs.as_slice() {
+            [first, second] => {
+                let servers = [(*first).clone(), (*second).clone()];
+                results.matrix = Some(journeys(choice, &servers)?);
+            }
+            _ => results.left_out.push(
+                "the matrix needs two servers that it can start: each journey has options and a tree of its own"
+                    .to_owned(),
+            ),
+        }
+    }
     Ok(results)
+}
+
+fn shown(clients: &Clients) -> Shown {
+    let chirp = clients.tool("chirp");
+    Shown {
+        label: clients.label().to_owned(),
+        place: chirp.display().to_string(),
+        version: version(&chirp),
+    }
+}
+
+/// Does the journeys, several at a time.
+fn journeys(choice: &Matrix, servers: &[Program; 2]) -> Result<Vec<Outcome>> {
+    let accepted = Accepted::written()?;
+    let chosen: Vec<Journey> = matrix::journeys()
+        .into_iter()
+        .filter(|journey| journey.name().contains(&choice.only))
+        .collect();
+    ensure!(
+        !chosen.is_empty(),
+        "no journey's name contains {:?}",
+        choice.only
+    );
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(journey) = chosen.get(at) else {
+                        return;
+                    };
+                    let outcome = matrix::run(journey, &choice.clients, servers, &accepted);
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    done.insert(at, outcome);
+                }
+            });
+        }
+    });
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(done.into_values().collect())
 }
 
 /// Plays the vectors on all servers at once.

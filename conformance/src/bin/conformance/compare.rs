@@ -1,13 +1,18 @@
-//! The commands that compare: all of it, the vectors, random scripts.
+//! The commands that compare: all of it, the vectors, random scripts, the matrix; and the report of it.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
+use conformance::differences::path;
 use conformance::fuzz::kind::Kind;
+use conformance::matrix::clients::Clients;
 use conformance::program::{Maker, Program};
+use conformance::report;
 use conformance::suite::results::{Conclusion, Results};
-use conformance::suite::run::{self, Random, Run};
+use conformance::suite::run::{self, Matrix, Random, Run};
 use conformance::suite::subject::Subject;
 
 /// The servers, and how the outcome is shown.
@@ -34,6 +39,20 @@ pub(crate) struct All {
     vectors: VectorChoice,
     #[command(flatten)]
     random: RandomChoice,
+    #[command(flatten)]
+    clients: ClientChoice,
+}
+
+/// Journeys with two sets of clients on two servers.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Journeys {
+    #[command(flatten)]
+    servers: Servers,
+    #[command(flatten)]
+    clients: ClientChoice,
+    /// Only journeys whose names contain this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
 }
 
 /// The recorded vectors.
@@ -54,11 +73,30 @@ pub(crate) struct Fuzz {
     choice: RandomChoice,
 }
 
+/// A page about all that the servers can be asked.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Report {
+    #[command(flatten)]
+    all: All,
+    /// The page in Markdown; the one for browsers gets its name with .html
+    #[arg(long, value_name = "FILE", default_value_os_t = path("../docs/conformance-report.md"))]
+    output: PathBuf,
+}
+
 #[derive(Args, Clone, Debug)]
 struct VectorChoice {
     /// Only vectors whose names contain this
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
+}
+
+#[derive(Args, Clone, Debug)]
+struct ClientChoice {
+    /// A set of clients: [LABEL=]DIRECTORY with chirp, chirp_get, chirp_put, chirp_stream_files and
+    /// chirp_status. Twice: the second is held against the first. Never: the installed reference's and the
+    /// ones built beside this program
+    #[arg(long = "clients", value_name = "DIRECTORY")]
+    clients: Vec<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -79,52 +117,97 @@ struct RandomChoice {
 
 impl All {
     pub(crate) fn run(self) -> Result<Conclusion> {
+        show(&self.results()?, self.servers.json)
+    }
+
+    /// Runs all that these servers can be asked.
+    pub(crate) fn results(&self) -> Result<Results> {
         let servers = self.servers.chosen()?;
-        let random = (servers.len() > 1)
-            .then(|| self.random.chosen())
-            .transpose()?;
-        show(
-            &run::run(&Run {
-                servers,
-                overwrite: self.servers.overwrite,
-                vectors: Some(self.vectors.only),
-                random,
-            })?,
-            self.servers.json,
-        )
+        let two = servers.len() > 1;
+        run::run(&Run {
+            servers,
+            overwrite: self.servers.overwrite,
+            vectors: Some(self.vectors.only.clone()),
+            random: two.then(|| self.random.chosen()).transpose()?,
+            matrix: two
+                .then(|| self.clients.chosen(String::new()))
+                .transpose()?,
+        })
+    }
+}
+
+impl Report {
+    pub(crate) fn run(self) -> Result<Conclusion> {
+        let results = self.all.results()?;
+        let page = report::markdown(&results);
+        for (path, text) in [
+            (self.output.with_extension("html"), report::html(&page)),
+            (self.output, page),
+        ] {
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        show(&results, self.all.servers.json)
+    }
+}
+
+impl Journeys {
+    pub(crate) fn run(self) -> Result<Conclusion> {
+        let results = run::run(&Run {
+            servers: self.servers.chosen()?,
+            overwrite: self.servers.overwrite,
+            vectors: None,
+            random: None,
+            matrix: Some(self.clients.chosen(self.only)?),
+        })?;
+        ensure!(results.matrix.is_some(), "{}", results.left_out.join("; "));
+        show(&results, self.servers.json)
     }
 }
 
 impl Vectors {
     pub(crate) fn run(self) -> Result<Conclusion> {
-        show(
-            &run::run(&Run {
-                servers: self.servers.chosen()?,
-                overwrite: self.servers.overwrite,
-                vectors: Some(self.choice.only),
-                random: None,
-            })?,
-            self.servers.json,
-        )
+        let results = run::run(&Run {
+            servers: self.servers.chosen()?,
+            overwrite: self.servers.overwrite,
+            vectors: Some(self.choice.only),
+            random: None,
+            matrix: None,
+        })?;
+        show(&results, self.servers.json)
     }
 }
 
 impl Fuzz {
     pub(crate) fn run(self) -> Result<Conclusion> {
-        let servers = self.servers.chosen()?;
-        if servers.len() != 2 {
-            bail!("random scripts compare two servers; give --server twice");
-        }
-        show(
-            &run::run(&Run {
-                servers,
-                overwrite: self.servers.overwrite,
-                vectors: None,
-                random: Some(self.choice.chosen()?),
-            })?,
-            self.servers.json,
-        )
+        let results = run::run(&Run {
+            servers: self.servers.chosen()?,
+            overwrite: self.servers.overwrite,
+            vectors: None,
+            random: Some(self.choice.chosen()?),
+            matrix: None,
+        })?;
+        ensure!(results.random.is_some(), "{}", results.left_out.join("; "));
+        show(&results, self.servers.json)
     }
+}
+
+impl ClientChoice {
+    fn chosen(&self, only: String) -> Result<Matrix> {
+        let clients = match self.clients.as_slice() {
+            [] => [Clients::reference()?, Clients::ours()?],
+            [first, second] => [clients(first)?, clients(second)?],
+            _ => bail!("two sets of clients are compared; give --clients twice or never"),
+        };
+        Ok(Matrix { clients, only })
+    }
+}
+
+fn clients(text: &str) -> Result<Clients> {
+    let (label, directory) = match text.split_once('=') {
+        Some((label, directory)) if !label.contains('/') && !label.is_empty() => (label, directory),
+        _ => (text, text),
+    };
+    Clients::in_directory(label, Path::new(directory))
 }
 
 impl Servers {

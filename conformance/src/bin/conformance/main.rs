@@ -22,6 +22,11 @@ EXAMPLES
       conformance --server 127.0.0.1:9094
   Everything on two servers, which it starts itself, as often as it needs:
       conformance --server old=/usr/bin/chirp_server --server new=target/debug/chirp-server
+  Two sets of clients too, each on each server:
+      conformance matrix --clients old=/usr/bin --clients new=./tools \\
+          --server old=/usr/bin/chirp_server --server new=./chirp-server
+  A page about all of it:
+      conformance report --output report.md --server /usr/bin/chirp_server --server ./chirp-server
   Random scripts on two servers for ten minutes:
       conformance fuzz --minutes 10 --server /usr/bin/chirp_server --server ./chirp-server
   The installed reference and the one built beside this program:
@@ -58,6 +63,10 @@ enum Command {
     Vectors(compare::Vectors),
     /// Play random scripts on two servers until they differ
     Fuzz(compare::Fuzz),
+    /// Do journeys with two sets of clients on two servers
+    Matrix(compare::Journeys),
+    /// Everything, and one page about it, in Markdown and for browsers
+    Report(compare::Report),
     /// Put mistakes into this workspace's programs, one at a time, and record what catches each
     Prove(prove::Prove),
     /// Write CONFORMANCE.md from the lists of differences and of what is covered
@@ -91,6 +100,8 @@ fn run(command: Command) -> Result<Conclusion> {
         Command::All(all) => all.run(),
         Command::Vectors(vectors) => vectors.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
+        Command::Matrix(journeys) => journeys.run(),
+        Command::Report(report) => report.run(),
         Command::Prove(prove) => prove.run(),
         Command::Render => {
             let vectors = vector::recorded()?;

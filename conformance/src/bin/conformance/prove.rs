@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use conformance::differences::path;
+use conformance::matrix::clients::Clients;
 use conformance::program::Program;
 use conformance::proof::{Bug, Proof};
 use conformance::suite::results::{Conclusion, Results};
-use conformance::suite::run::{self, Random, Run};
+use conformance::suite::run::{self, Matrix, Random, Run};
 use conformance::suite::subject::Subject;
 
 /// The random scripts that each mistake has to pass.
@@ -20,6 +24,8 @@ const SEED: u64 = 1;
 const SCRIPTS: u64 = 200;
 /// After this no further script is begun.
 const TIME: Duration = Duration::from_secs(60);
+/// Suites that run at the same time. They mostly wait.
+const SUITES: usize = 3;
 
 const HEAD: &str = "\
 # Which cases caught which mistake, put into the programs on purpose: bugs/NAME.patch.
@@ -38,7 +44,6 @@ pub(crate) struct Prove {
 }
 
 impl Prove {
-    #[expect(clippy::print_stdout, reason = "a program says what it saw")]
     pub(crate) fn run(self) -> Result<Conclusion> {
         let all = Bug::all()?;
         for name in &self.bugs {
@@ -47,41 +52,142 @@ impl Prove {
                 "there is no bugs/{name}.patch"
             );
         }
-        let mut copy = Copy::make(&self.scratch)?;
-        copy.build()?;
-        let results = copy.suite()?;
-        ensure!(
-            results.conclusion() == Conclusion::Same,
-            "the suite fails without any mistake, so it can prove nothing:\n{results}"
-        );
+        let chosen = |bug: &&Bug| self.bugs.is_empty() || self.bugs.contains(&bug.name);
+        let chosen: Vec<&Bug> = all.iter().filter(chosen).collect();
+        let copy = Copy::make(&self.scratch)?;
+        for part in PARTS {
+            if chosen.iter().any(|bug| part.has(bug)) {
+                let built = copy.build(part, "none")?;
+                let results = part.suite(&built)?;
+                ensure!(
+                    results.conclusion() == Conclusion::Same,
+                    "the suite fails without any mistake, so it can prove nothing:\n{results}"
+                );
+            }
+        }
         let mut proof = Proof::written()?;
         proof
             .bug
             .retain(|proven| all.iter().any(|bug| bug.name == proven.name));
-        let mut missed = 0;
-        for bug in &all {
-            if !self.bugs.is_empty() && !self.bugs.contains(&bug.name) {
-                continue;
+        let proof = Mutex::new(proof);
+        // A suite runs while the next mistake is built; each is alone in what was built with it.
+        let (ready, waiting) = sync_channel::<(&Bug, Part, PathBuf)>(0);
+        let waiting = Mutex::new(waiting);
+        let missed = thread::scope(|scope| -> Result<usize> {
+            let workers: Vec<_> = (0..SUITES)
+                .map(|_| scope.spawn(|| judge(&waiting, &proof)))
+                .collect();
+            for bug in chosen {
+                copy.restore()?;
+                bug.apply(&copy.tree, false)?;
+                for part in PARTS.into_iter().filter(|part| part.has(bug)) {
+                    let built = copy
+                        .build(part, &bug.name)
+                        .with_context(|| format!("with the mistake {}", bug.name))?;
+                    // Nobody to take it means that all have failed, which is told below.
+                    let _ = ready.send((bug, part, built));
+                }
             }
-            copy.restore()?;
-            bug.apply(&copy.tree, false)?;
-            copy.build()
-                .with_context(|| format!("with the mistake {}", bug.name))?;
-            let caught = copy.suite()?.caught();
-            println!("{}: caught by {}", bug.name, caught.len());
-            for case in &caught {
-                println!("  {case}");
+            drop(ready);
+            let mut missed = 0;
+            for worker in workers {
+                missed += match worker.join() {
+                    Ok(missed) => missed?,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                };
             }
-            missed += usize::from(caught.is_empty());
-            proof.set(bug.proven(&caught));
-            // At once: what follows may take hours, or be ended.
-            let text = format!("{HEAD}{}", toml::to_string_pretty(&proof)?);
-            fs::write(path("proof.toml"), text).context("proof.toml")?;
-        }
+            Ok(missed)
+        })?;
         Ok(if missed == 0 {
             Conclusion::Same
         } else {
             Conclusion::Differs
+        })
+    }
+}
+
+/// Runs the suite on what was built, and records what catches the mistakes in it. Returns how many
+/// nothing has caught.
+#[expect(clippy::print_stdout, reason = "a program says what it saw")]
+fn judge(waiting: &Mutex<Receiver<(&Bug, Part, PathBuf)>>, proof: &Mutex<Proof>) -> Result<usize> {
+    let mut missed = 0;
+    loop {
+        let next = waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv();
+        let Ok((bug, part, built)) = next else {
+            return Ok(missed);
+        };
+        let caught = part.suite(&built)?.caught();
+        missed += usize::from(caught.is_empty());
+        let mut proof = proof.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("{}: caught by {}", bug.name, caught.len());
+        for case in &caught {
+            println!("  {case}");
+        }
+        proof.set(bug.proven(&caught));
+        // At once: what follows may take hours, or be ended.
+        let text = format!("{HEAD}{}", toml::to_string_pretty(&*proof)?);
+        fs::write(path("proof.toml"), text).context("proof.toml")?;
+    }
+}
+
+/// What a mistake is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Server,
+    Client,
+}
+
+/// All of them.
+const PARTS: [Part; 2] = [Part::Server, Part::Client];
+
+impl Part {
+    /// Returns whether a mistake is in it, by its name.
+    fn has(self, bug: &Bug) -> bool {
+        (self == Self::Client) == bug.name.starts_with("client-")
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Server => "chirp-server",
+            Self::Client => "chirp-client",
+        }
+    }
+
+    /// Runs what of the suite is about it.
+    fn suite(self, built: &Path) -> Result<Results> {
+        let reference = Program::reference_server()?;
+        let (servers, clients) = match self {
+            Self::Server => {
+                let built = Program {
+                    label: "built".to_owned(),
+                    path: built.to_owned(),
+                };
+                ([reference, built], None)
+            }
+            Self::Client => {
+                let clients = [Clients::reference()?, Clients::of("built", built)?];
+                ([reference.clone(), reference], Some(clients))
+            }
+        };
+        let of_server = clients.is_none();
+        run::run(&Run {
+            servers: servers.map(Subject::program).to_vec(),
+            overwrite: false,
+            vectors: of_server.then(String::new),
+            random: of_server.then(|| Random {
+                seed: SEED,
+                scripts: SCRIPTS,
+                time: TIME,
+                without: Vec::new(),
+                go_on: false,
+            }),
+            matrix: clients.map(|clients| Matrix {
+                clients,
+                only: String::new(),
+            }),
         })
     }
 }
@@ -149,18 +255,11 @@ impl Copy {
         Ok(())
     }
 
-    fn build(&mut self) -> Result<()> {
+    /// Builds a part, and returns the program under a name of its own.
+    fn build(&self, part: Part, name: &str) -> Result<PathBuf> {
         let output = Command::new("cargo")
             .current_dir(&self.tree)
-            .args([
-                "build",
-                "--locked",
-                "-p",
-                "chirp-server",
-                "-p",
-                "chirp-client",
-                "--bins",
-            ])
+            .args(["build", "--locked", "--bins", "-p", part.package()])
             .arg("--target-dir")
             .arg(&self.target)
             .output()
@@ -170,26 +269,13 @@ impl Copy {
             "the copy does not build:\n{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        Ok(())
-    }
-
-    fn suite(&self) -> Result<Results> {
-        let built = Program {
-            label: "built".to_owned(),
-            path: self.target.join("debug/chirp-server"),
-        };
-        let reference = Program::reference_server()?;
-        run::run(&Run {
-            servers: [reference, built].map(Subject::program).to_vec(),
-            overwrite: false,
-            vectors: Some(String::new()),
-            random: Some(Random {
-                seed: SEED,
-                scripts: SCRIPTS,
-                time: TIME,
-                without: Vec::new(),
-                go_on: false,
-            }),
-        })
+        let directory = self.target.join("built").join(name);
+        fs::create_dir_all(&directory)?;
+        let built = directory.join(part.package());
+        // Another file: one that runs cannot be overwritten.
+        let _ = fs::remove_file(&built);
+        fs::copy(self.target.join("debug").join(part.package()), &built)
+            .with_context(|| format!("cannot copy to {}", built.display()))?;
+        Ok(built)
     }
 }
