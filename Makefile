@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test test-full bench fuzz build deps format lint docs deny unit clean
+.PHONY: help demo test test-full bench fuzz prove report build deps format lint docs deny unit clean
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
@@ -12,6 +12,8 @@ help:
 	@echo "make test-full  also what takes long or needs many open files: 10,000 connections and the like"
 	@echo "make bench   compare with the reference server and a raw floor on this machine"
 	@echo "make fuzz    fuzz every parser for FUZZ_SECONDS (20) seconds each; cc and a minute to build needed"
+	@echo "make prove   put mistakes into the programs, one at a time, and record what of the suite catches each"
+	@echo "make report  compare servers and clients with the reference's, all of it, and write docs/conformance-report.*"
 	@echo "make build   release binaries in target/release"
 
 demo: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
@@ -36,6 +38,15 @@ FUZZ_SECONDS ?= 20
 fuzz: deps
 	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz@0.13.2
 	scripts/fuzz $(FUZZ_SECONDS)
+
+# An hour: each mistake is built and judged alone.
+prove: deps
+	$(CARGO) run --locked -p conformance -- prove $(BUGS)
+	$(CARGO) run --locked -p conformance -- render
+
+report: deps
+	$(CARGO) build --locked --bins -p chirp-server -p chirp-client
+	$(CARGO) run --locked -p conformance -- report
 
 build: ; $(CARGO) build --release --locked --workspace --bins
 

@@ -39,14 +39,22 @@ impl Access {
             }
             unix |= login == Login::Unix;
             let found = ask(&mut connection, &format!("lstat {place}\n"))?;
+            let mut taken = found.starts_with('0');
+            let mut made = String::new();
+            if overwrite || !taken {
+                if overwrite {
+                    ask(&mut connection, &format!("rmall {place}\n"))?;
+                }
+                made = ask(&mut connection, &format!("mkdir {place} 448\n"))?;
+                // There is something that this subject may not even look at.
+                taken = made == "-4\n";
+            }
             ensure!(
-                overwrite || !found.starts_with('0'),
+                overwrite || !taken,
                 "{place} exists on the server at {}, and the cases begin with removing it; \
                  give a server whose content does not matter, or --overwrite",
                 server.address()
             );
-            ask(&mut connection, &format!("rmall {place}\n"))?;
-            let made = ask(&mut connection, &format!("mkdir {place} 448\n"))?;
             if made == "0\n" {
                 ask(&mut connection, &format!("rmall {place}\n"))?;
                 return Ok(Self { owner: login, unix });

@@ -111,10 +111,11 @@ impl Results {
     pub fn conclusion(&self) -> Conclusion {
         let mut cases = self.vectors.iter().flat_map(|played| &played.cases);
         let random = self.random.as_ref();
-        if cases
+        let unset = |verdict: &CellVerdict| matches!(verdict, CellVerdict::NotSetUp { .. });
+        let unjudged = cases
             .clone()
-            .any(|case| matches!(case.verdict, Verdict::Failed { .. }))
-        {
+            .any(|case| matches!(case.verdict, Verdict::Failed { .. }));
+        if unjudged || self.cells().any(unset) {
             return Conclusion::Broken;
         }
         let differs = cases.any(|case| matches!(case.verdict, Verdict::Differs { .. }))
