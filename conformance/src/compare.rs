@@ -30,6 +30,8 @@ pub struct Expected {
     text: Text,
     eof: bool,
     shown: String,
+    /// What is expected as well.
+    or: Option<Box<Self>>,
 }
 
 #[derive(Debug)]
@@ -66,18 +68,40 @@ impl Expected {
             text,
             eof: expect.eof,
             shown,
+            or: None,
         })
     }
 
-    /// Returns whether the server closes the connection after the reply.
+    /// Returns the expectation of this reply or of another.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.or = Some(Box::new(match self.or.take() {
+            Some(next) => next.or(other),
+            None => other,
+        }));
+        self
+    }
+
+    /// Returns whether the server closes the connection after the reply, whichever that is.
     #[must_use]
     pub fn eof(&self) -> bool {
-        self.eof
+        self.eof && self.or.as_ref().is_none_or(|other| other.eof())
     }
 
     /// Returns whether `reply` is all of what is expected, so that no more should come.
     #[must_use]
     pub fn complete(&self, reply: &[u8]) -> bool {
+        self.complete_if(reply, self.eof())
+    }
+
+    /// Where only some close the connection, the end of those is seen, and not guessed from the text.
+    fn complete_if(&self, reply: &[u8], eof: bool) -> bool {
+        let this = self.eof == eof && self.fits(reply);
+        let or = self.or.as_ref();
+        this || or.is_some_and(|other| other.complete_if(reply, eof))
+    }
+
+    fn fits(&self, reply: &[u8]) -> bool {
         match &self.text {
             Text::Exact(bytes) => reply == bytes,
             Text::Pattern { whole, ahead } => {
@@ -89,11 +113,15 @@ impl Expected {
     /// Returns whether `observed` is what is expected.
     #[must_use]
     pub fn matches(&self, observed: &Observed) -> bool {
-        observed.eof == self.eof
-            && self.complete(&observed.reply)
+        let this = observed.eof == self.eof
+            && self.fits(&observed.reply)
             && self
                 .code
-                .is_none_or(|code| Some(code) == leading_number(&observed.reply))
+                .is_none_or(|code| Some(code) == leading_number(&observed.reply));
+        this || self
+            .or
+            .as_ref()
+            .is_some_and(|other| other.matches(observed))
     }
 }
 
@@ -177,6 +205,7 @@ mod tests {
             text: pattern(regex).unwrap(),
             eof: false,
             shown: String::new(),
+            or: None,
         }
     }
 
@@ -215,6 +244,33 @@ mod tests {
         assert_eq!(leading_number(b"no\n"), None);
         assert_eq!(leading_number(b""), None);
         assert_eq!(leading_number(b"\xff"), None);
+    }
+
+    #[test]
+    fn one_of_two_replies_is_enough() {
+        let expect = |reply: &str, eof| {
+            let reply = Some(reply.to_owned());
+            let (code, regex) = (None, None);
+            let expect = Expect {
+                code,
+                reply,
+                regex,
+                eof,
+            };
+            Expected::new(&expect, "u").unwrap()
+        };
+        let seen = |reply: &[u8], eof| Observed {
+            reply: reply.to_vec(),
+            eof,
+        };
+        let expected = expect("", true).or(expect("-5\n", false));
+        assert!(!expected.eof());
+        assert!(!expected.complete(b""), "the end is not there yet");
+        assert!(expected.complete(b"-5\n"));
+        assert!(expected.matches(&seen(b"", true)));
+        assert!(expected.matches(&seen(b"-5\n", false)));
+        assert!(!expected.matches(&seen(b"-5\n", true)));
+        assert!(!expected.matches(&seen(b"", false)));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::access::{self, Access};
 use super::subject::{Place, Subject};
 use crate::compare::Expected;
-use crate::differences::Differences;
+use crate::differences::{Difference, Differences};
 use crate::script;
 use crate::target::{Options, Target};
-use crate::vector::{Level, Login, Vector};
+use crate::vector::{Expect, Level, Login, Vector};
 
 /// Where vectors work; most begin with removing it.
 const PLACE: &str = "/v";
@@ -184,16 +184,15 @@ fn adapted(vector: &Vector, subject: &Subject, access: Access) -> Result<Vector,
 
 fn judge(vector: &Vector, server: &dyn Target, differences: &Differences) -> Result<Verdict> {
     let account = server.account();
-    let recorded = Expected::new(&vector.expect, &account.login)?;
+    let expected = |expect: &Expect| Expected::new(expect, &account.login);
+    let recorded = expected(&vector.expect)?;
     let entry = differences.entry(vector);
-    let instead = entry
-        .map(|entry| Expected::new(&entry.expect(), &account.login))
-        .transpose()?;
-    let play = |expected: &Expected| script::play(vector, server.address(), account, expected);
-    let mut observed = play(&recorded)?;
-    if let Some(instead) = instead.as_ref().filter(|_| !recorded.matches(&observed)) {
-        observed = play(instead)?;
+    let accepted = entry.map(Difference::expect);
+    let mut either = expected(&vector.expect)?;
+    if let Some(accepted) = &accepted {
+        either = either.or(expected(accepted)?);
     }
+    let observed = script::play(vector, server.address(), account, &either)?;
     if recorded.matches(&observed) {
         return Ok(Verdict::Recorded);
     }
@@ -202,8 +201,8 @@ fn judge(vector: &Vector, server: &dyn Target, differences: &Differences) -> Res
         recorded: recorded.to_string(),
         came: observed.to_string(),
     };
-    Ok(match (entry, instead) {
-        (Some(entry), Some(instead)) if instead.matches(&observed) => Verdict::Accepted {
+    Ok(match entry {
+        Some(entry) if either.matches(&observed) => Verdict::Accepted {
             answers,
             reason: entry.reason.clone(),
         },
