@@ -38,6 +38,62 @@ pub(super) fn commands(line: &[u8]) -> Vec<Vec<Vec<u8>>> {
     commands
 }
 
+/// A line as far as it is typed: the words of its last command, and the word at its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unfinished {
+    /// The words before the last.
+    pub(super) before: Vec<String>,
+    /// The last word, which may be empty.
+    pub(super) word: String,
+    /// The byte of the line at which the last word begins, with its quotes.
+    pub(super) start: usize,
+}
+
+/// Takes a line apart whose last word is being typed.
+pub(super) fn unfinished(line: &str) -> Unfinished {
+    let text = |word: Vec<u8>| String::from_utf8_lossy(&word).into_owned();
+    // A mark behind the line keeps an empty last word, and goes again.
+    let mut words = commands(format!("{line}x").as_bytes())
+        .pop()
+        .unwrap_or_default();
+    let mut word = text(words.pop().unwrap_or_default());
+    word.pop();
+    let before: Vec<String> = words.into_iter().map(text).collect();
+    let start = start_of_last_word(line);
+    Unfinished {
+        before,
+        word,
+        start,
+    }
+}
+
+fn start_of_last_word(line: &str) -> usize {
+    let (mut start, mut quote, mut escaped) = (0, None, false);
+    for (at, c) in line.char_indices() {
+        match (c, quote) {
+            _ if escaped => escaped = false,
+            ('\\', _) => escaped = true,
+            (_, Some(open)) if c == open => quote = None,
+            ('\'' | '"', None) => quote = Some(c),
+            (' ' | '\t' | ';', None) => start = at + 1,
+            _ => {}
+        }
+    }
+    start
+}
+
+/// Writes a word so that it is read as it is.
+pub(super) fn quoted(word: &str) -> String {
+    let mut text = String::with_capacity(word.len());
+    for c in word.chars() {
+        if matches!(c, ' ' | '\t' | ';' | '\'' | '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
+}
+
 /// Reports whether a line says nothing at all: it is blank, or a comment.
 pub(super) fn is_comment(line: &[u8]) -> bool {
     let text = line.trim_ascii();
@@ -81,6 +137,26 @@ mod tests {
         ] {
             assert_eq!(split(line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_being_typed_shows_its_last_word() {
+        for (line, before, word, start) in [
+            ("", vec![], "", 0),
+            ("l", vec![], "l", 0),
+            ("ls ", vec!["ls"], "", 3),
+            ("pwd; ls -l /a", vec!["ls", "-l"], "/a", 11),
+            (r"put a\ b", vec!["put"], "a b", 4),
+            (r#"put "a b"#, vec!["put"], "a b", 4),
+            ("ls;", vec![], "", 3),
+            ("cat é", vec!["cat"], "é", 4),
+        ] {
+            let unfinished = unfinished(line);
+            assert_eq!(unfinished.before, before, "{line}");
+            assert_eq!((unfinished.word.as_str(), unfinished.start), (word, start));
+        }
+        let odd = r#"a b;c'd"e\f"#;
+        assert_eq!(split(&quoted(odd)), [[odd]]);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! `chirp`: one command from the arguments, or a session from standard input (part 12.3).
 
 mod commands;
+mod complete;
+mod interactive;
 mod line;
 mod script;
 mod session;
 mod table;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::os::unix::ffi::OsStringExt as _;
 
 use clap::Parser;
@@ -71,7 +74,10 @@ pub(super) async fn run(chirp: Chirp) -> Ending {
     }
     let words: Vec<Vec<u8>> = words.map(OsString::into_vec).collect();
     if words.is_empty() {
-        return script::run(&mut session).await;
+        return match std::io::stdin().is_terminal() {
+            true => interactive::run(&mut session).await,
+            false => script::run(&mut session).await,
+        };
     }
     match table::run(&mut session, &words).await {
         Outcome::Done | Outcome::Quit => Ending::Success,

@@ -15,6 +15,8 @@ use crate::compat::trouble::Trouble;
 pub(super) struct Session {
     access: Access,
     client: Option<Client>,
+    /// A connection besides, for what may be given up.
+    helper: Option<Client>,
     host: String,
     directory: VirtualPath,
 }
@@ -24,6 +26,7 @@ impl Session {
         Self {
             access,
             client: None,
+            helper: None,
             host: String::new(),
             directory: VirtualPath::root(),
         }
@@ -42,7 +45,27 @@ impl Session {
     /// Ends the connection.
     pub(super) fn close(&mut self) {
         self.client = None;
+        self.helper = None;
         self.host.clear();
+    }
+
+    /// Returns a connection besides, to the same server as the same subject.
+    pub(super) async fn helper(&mut self) -> Option<Client> {
+        if self.helper.is_none() {
+            let another = self.client.as_ref()?.connect_another().await;
+            self.helper = another.and_then(Result::ok);
+        }
+        self.helper.clone()
+    }
+
+    /// Closes the connection besides.
+    pub(super) fn forget_helper(&mut self) {
+        self.helper = None;
+    }
+
+    /// Returns the server as it was named; nothing without a connection.
+    pub(super) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Returns the connection, if there is one.
