@@ -79,7 +79,7 @@ impl Trouble {
         }
     }
 
-    /// Says on stderr why `what` failed; on a terminal also what the reference leaves out.
+    /// Says on stderr why `what` failed; on a terminal also why a login failed.
     pub(super) fn tell(&self, what: &str) {
         if let Self::Client(error) = self
             && let Error::Incomplete(incomplete) = &**error
@@ -87,12 +87,11 @@ impl Trouble {
             tell_all(incomplete);
         }
         say(&format!("{what}: {}", self.reason()));
-        let more = match self {
-            Self::Client(error) => error.to_string(),
-            _ => return,
-        };
-        if io::stderr().is_terminal() {
-            say(&format!("({more})"));
+        if let Self::Client(error) = self
+            && matches!(**error, Error::Login { .. })
+            && io::stderr().is_terminal()
+        {
+            say(&format!("({error})"));
         }
     }
 }
