@@ -352,12 +352,40 @@ fn a_server_that_starts_late_is_waited_for() {
     rustix::net::listen(&reserved, 5).unwrap();
     let listener = TcpListener::from(reserved);
     let (mut peer, _) = listener.accept().unwrap();
-    peer.write_all(b"yes\nyes\nyes\naddress\n127.0.0.1\n17\naddress:127.0.0.1")
-        .unwrap();
+    peer.write_all(WELCOME).unwrap();
     let mut out = String::new();
     let mut stdout = child.0.stdout.take().unwrap();
     stdout.read_to_string(&mut out).unwrap();
     assert_eq!(out, "address:127.0.0.1\n");
+    assert!(child.0.wait().unwrap().success());
+}
+
+/// A login by address, and the answer to the first request, `whoami`.
+const WELCOME: &[u8] = b"yes\nyes\nyes\naddress\n127.0.0.1\n17\naddress:127.0.0.1";
+
+#[test]
+fn a_session_outlives_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = tool(Whose::Ours, "chirp", Path::new("/"));
+    command
+        .args(["-a", "address", &address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = Running(command.spawn().unwrap());
+    let mut stdin = child.0.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
+    for _ in 0..3 {
+        stdin.write_all(b"whoami\n").unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(WELCOME).unwrap();
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "address:127.0.0.1\n");
+        // As a server does that has waited long enough for the next request.
+        drop(peer);
+    }
+    drop(stdin);
     assert!(child.0.wait().unwrap().success());
 }
 

@@ -1,9 +1,8 @@
 //! Opening a connection, and waiting for a server that is not there yet.
 
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use chirp_client::{Address, Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT, Error};
+use chirp_client::{Address, Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT};
 
 use super::access::Access;
 use super::trouble::{Trouble, say};
@@ -31,6 +30,8 @@ pub(super) async fn open(access: &Access, host: &str) -> Result<Client, Trouble>
     }
     options.timeout = access.timeout.unwrap_or(ANSWER_MAX);
     let patience = access.timeout.unwrap_or(UNREACHABLE_MAX);
+    // A session outlives the idle limit of its server, 60 s in the reference.
+    options.reconnect = Some(patience);
     let started = Instant::now();
     let mut pause = PAUSE_FIRST;
     let mut said = false;
@@ -42,7 +43,7 @@ pub(super) async fn open(access: &Access, host: &str) -> Result<Client, Trouble>
             Err(error) => error,
         };
         let left = patience.saturating_sub(started.elapsed());
-        if !may_pass(&error) || left.is_zero() {
+        if !error.is_passing() || left.is_zero() {
             return Err(error.into());
         }
         if !said {
@@ -55,23 +56,5 @@ pub(super) async fn open(access: &Access, host: &str) -> Result<Client, Trouble>
         }
         tokio::time::sleep(pause.min(left)).await;
         pause = (pause * 2).min(PAUSE_LAST);
-    }
-}
-
-/// Reports whether the same may succeed a little later.
-fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Connect { source, .. } => matches!(
-            source.kind(),
-            ErrorKind::ConnectionRefused
-                | ErrorKind::ConnectionReset
-                | ErrorKind::ConnectionAborted
-                | ErrorKind::HostUnreachable
-                | ErrorKind::NetworkUnreachable
-                | ErrorKind::NetworkDown
-                | ErrorKind::TimedOut
-        ),
-        Error::Lost { .. } | Error::Timeout { .. } => true,
-        _ => false,
     }
 }
