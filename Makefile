@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test test-full bench fuzz prove report build deps format lint docs deny unit clean
+.PHONY: help demo test test-full bench fuzz prove report build install deps format lint docs deny unit clean
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
@@ -15,6 +15,8 @@ help:
 	@echo "make prove   put mistakes into the programs, one at a time, and record what of the suite catches each"
 	@echo "make report  compare servers and clients with the reference's, all of it, and write docs/conformance-report.*"
 	@echo "make build   release binaries in target/release"
+	@echo "make install programs, man pages and completions under PREFIX (/usr/local), behind DESTDIR; with LINKS=1"
+	@echo "             chirp, chirp_get, chirp_put, chirp_status and chirp_stream_files are links to chirp-client"
 
 demo: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
 	target/release/host-agent demo $(DEMO_ARGS)
@@ -49,6 +51,13 @@ report: deps
 	$(CARGO) run --locked -p conformance -- report
 
 build: ; $(CARGO) build --release --locked --workspace --bins
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+LINKS ?=
+
+install: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
+	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LINKS='$(LINKS)' scripts/install target/release
 
 deps: ; @scripts/install-missing
 

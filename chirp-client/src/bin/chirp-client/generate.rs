@@ -64,11 +64,12 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
             let mut script = Vec::new();
             let mut command = described();
             clap_complete::generate(completions.shell, &mut command, "chirp-client", &mut script);
-            output::write(&script)
+            output::write(&mended(&script))
         }
         What::Man(Man { directory: None }) => {
             let mut page = Vec::new();
-            rendered(clap_mangen::Man::new(described()).render(&mut page))?;
+            let command = described().disable_help_subcommand(true);
+            rendered(clap_mangen::Man::new(command).render(&mut page))?;
             output::write(&page)
         }
         What::Man(Man {
@@ -85,6 +86,15 @@ fn described() -> Command {
         command = command.subcommand(own.clone());
     }
     command
+}
+
+/// Mends a script for bash of clap_complete 4.6.11: it looks a command up by another name than the one it
+/// files it under where the program's own name has a hyphen.
+fn mended(script: &[u8]) -> Vec<u8> {
+    let script = String::from_utf8_lossy(script);
+    script
+        .replace("chirp__subcmd__client", "chirp__client")
+        .into_bytes()
 }
 
 fn rendered(result: io::Result<()>) -> Result<(), Failure> {

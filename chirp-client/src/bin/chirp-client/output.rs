@@ -117,6 +117,7 @@ pub(crate) fn report(failure: &Failure, program: bool) -> ExitCode {
                 Error::Connect { .. }
                 | Error::Login { .. }
                 | Error::Lost { .. }
+                | Error::Uncertain { .. }
                 | Error::Timeout { .. } => NO_CONNECTION,
                 _ => FAILED,
             }
@@ -129,7 +130,7 @@ pub(crate) fn report(failure: &Failure, program: bool) -> ExitCode {
 pub(crate) fn report_error(error: &Error, subject: Option<&str>) {
     if let Error::Incomplete(incomplete) = error {
         for failure in &incomplete.failures {
-            message(&format!("{}: {}", failure.path, failure.error));
+            message(&format!("{}: {}", failure.path, told(&failure.error)));
         }
         let kept = incomplete.failures.len() as u64;
         if incomplete.failed > kept {
@@ -142,31 +143,72 @@ pub(crate) fn report_error(error: &Error, subject: Option<&str>) {
         ));
         return;
     }
-    message(&error.to_string());
+    message(&told(error));
     if let Some(remedy) = remedy(error, subject) {
         message(&remedy);
     }
 }
 
-fn remedy(error: &Error, subject: Option<&str>) -> Option<String> {
+/// Puts an error into words that say on which side it is: the server's name, or this machine.
+fn told(error: &Error) -> String {
     match error {
+        Error::Local { .. } => format!("this machine: {error}"),
+        other => other.to_string(),
+    }
+}
+
+/// Says what may help.
+fn remedy(error: &Error, subject: Option<&str>) -> Option<String> {
+    let words = match error {
         Error::Connect { source, .. } => match source.kind() {
-            io::ErrorKind::ConnectionRefused => Some(
-                "nothing listens there: start a server, or name its port as HOST:PORT".to_owned(),
-            ),
-            _ => None,
+            io::ErrorKind::ConnectionRefused => {
+                "nothing listens there: start a server, or name its port as HOST:PORT"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "the socket's file does not let you in: ask who runs the server"
+            }
+            io::ErrorKind::NotFound => "there is no such socket: is the server started?",
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                "there is no way to that address: is the guest up, and its network?"
+            }
+            io::ErrorKind::TimedOut => "nobody answered: is the guest up, or a firewall between?",
+            _ => return None,
         },
-        Error::Login { .. } => Some("name the methods to try with -a".to_owned()),
+        Error::Login { .. } => "name the methods to try with -a, or a ticket with -i",
         Error::Refused {
             code: Code::NotAuthorized,
             message: None,
             ..
-        } => subject.map(|subject| {
-            format!("you are {subject} there; `getacl` of the directory shows who has which rights")
-        }),
-        Error::Timeout { .. } => Some("-t allows more time".to_owned()),
-        _ => None,
-    }
+        } => {
+            return subject.map(|subject| {
+                format!(
+                    "you are {subject} there; `getacl` of the directory shows who has which rights"
+                )
+            });
+        }
+        Error::Refused { code, .. } => match code {
+            Code::NoSpace => "`df` and `lsalloc` show the space there, `du` what takes it",
+            Code::NotEmpty => "`rm` removes a directory with all that is in it",
+            _ => return None,
+        },
+        Error::Uncertain { .. } => "look before you do it again",
+        Error::Timeout { .. } => "-t allows more time",
+        Error::Local { source, .. } => match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "make room on this machine, or name another place there"
+            }
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(words.to_owned())
+}
+
+/// The line of a copy of which nobody knows how much is left.
+const UNDER_WAY: &str = "{spinner} {binary_bytes} {binary_bytes_per_sec} {msg} {elapsed}";
+
+fn files(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "file" } else { "files" })
 }
 
 /// Progress on stderr where that is a terminal.
@@ -179,7 +221,7 @@ impl Progress {
             return Self(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template(UNDER_WAY) {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(100));
@@ -191,7 +233,7 @@ impl Progress {
         let bar = self.0.clone()?;
         Some(std::sync::Arc::new(move |done: Summary| {
             bar.set_position(done.bytes);
-            bar.set_message(format!("{} files", done.files));
+            bar.set_message(files(done.files));
         }))
     }
 
@@ -203,8 +245,8 @@ impl Progress {
         if let Some(done) = done {
             let rate = done.bytes as f64 / elapsed.as_secs_f64().max(1e-6);
             message(&format!(
-                "{} files, {} {verb} in {:.2}s ({}/s)",
-                done.files,
+                "{}, {} {verb} in {:.2}s ({}/s)",
+                files(done.files),
                 bytesize::ByteSize(done.bytes),
                 elapsed.as_secs_f64(),
                 bytesize::ByteSize(rate as u64),
