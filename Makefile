@@ -8,10 +8,11 @@ BENCH_ARGS ?=
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
-	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance"
+	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance,"
+	@echo "             and each parser fuzzed for FUZZ_SECONDS (20) seconds"
 	@echo "make test-full  also what takes long or needs many open files: 10,000 connections and the like"
 	@echo "make bench   compare with the reference server and a raw floor on this machine"
-	@echo "make fuzz    fuzz every parser for FUZZ_SECONDS (20) seconds each; cc and a minute to build needed"
+	@echo "make fuzz    only that fuzzing, as make fuzz FUZZ_SECONDS=600"
 	@echo "make prove   put mistakes into the programs, one at a time, and record what of the suite catches each"
 	@echo "make report  compare servers and clients with the reference's, all of it, and write docs/conformance-report.*"
 	@echo "make build   release binaries in target/release"
@@ -21,7 +22,7 @@ help:
 demo: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
 	target/release/host-agent demo $(DEMO_ARGS)
 
-test: deps format lint docs deny unit
+test: deps format lint docs deny unit fuzz
 
 # Also what is left out for time or for what it asks of the machine: 11,100 open files for ten thousand
 # connections.
@@ -37,9 +38,7 @@ bench: deps ; $(CARGO) build --release --locked -p chirp-server -p conformance
 # Each parser for FUZZ_SECONDS seconds, coverage-guided.
 FUZZ_SECONDS ?= 20
 
-fuzz: deps
-	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz@0.13.2
-	scripts/fuzz $(FUZZ_SECONDS)
+fuzz: deps ; scripts/fuzz $(FUZZ_SECONDS)
 
 # An hour: each mistake is built and judged alone.
 prove: deps
@@ -62,6 +61,7 @@ install: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p 
 deps: ; @scripts/install-missing
 
 format: ; $(CARGO) fmt --all --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 
 lint: ; $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 

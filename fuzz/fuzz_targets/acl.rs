@@ -10,7 +10,11 @@ fuzz_target!(|data: &[u8]| {
     let again = Acl::parse(&acl.to_text());
     let text = again.to_text();
     assert_eq!(Acl::parse(&text).to_text(), text);
-    let mut subjects = vec!["unix:alice".to_owned(), "hostname:a.b".to_owned(), String::new()];
+    let mut subjects = vec![
+        "unix:alice".to_owned(),
+        "hostname:a.b".to_owned(),
+        String::new(),
+    ];
     for entry in acl.entries() {
         let literal = String::from_utf8_lossy(&entry.subject);
         subjects.push(literal.replace('*', ""));
@@ -22,6 +26,11 @@ fuzz_target!(|data: &[u8]| {
     if let Some(entry) = acl.entries().first() {
         let mut changed = acl.clone();
         changed.set(&entry.subject, Rights::NONE);
-        assert!(changed.entries().iter().all(|other| other.subject != entry.subject));
+        assert!(
+            changed
+                .entries()
+                .iter()
+                .all(|other| other.subject != entry.subject)
+        );
     }
 });

@@ -48,7 +48,9 @@ fn read(dialect: Dialect, data: &[u8], piece: usize) -> Vec<Seen> {
     for chunk in data.chunks(piece) {
         buffer.extend_from_slice(chunk);
         loop {
-            let skipped = usize::try_from(body).unwrap_or(usize::MAX).min(buffer.len());
+            let skipped = usize::try_from(body)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
             body -= skipped as u64;
             let _ = buffer.split_to(skipped);
             if body > 0 {

@@ -274,11 +274,16 @@ impl Members {
     /// Reports whether a whole line is the subject, or for `unix:LOGIN` a line without a colon the
     /// login.
     fn contains(&self, subject: &[u8]) -> bool {
-        let login = subject.strip_prefix(b"unix:");
-        self.0
-            .split(|&byte| byte == b'\n')
-            .any(|line| line == subject || (Some(line) == login && !line.contains(&b':')))
+        is_member(&self.0, subject)
     }
+}
+
+/// Reports whether a group with this text has a member: as in [`Groups`], by whole lines.
+#[must_use]
+pub fn is_member(text: &[u8], subject: &[u8]) -> bool {
+    let login = subject.strip_prefix(b"unix:");
+    text.split(|&byte| byte == b'\n')
+        .any(|line| line == subject || (Some(line) == login && !line.contains(&b':')))
 }
 
 /// Reports whether this can be a group: a word of safe characters, no way to another directory.

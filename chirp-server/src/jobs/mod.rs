@@ -10,6 +10,7 @@
 //! | `job`, `json` | one job, its states, its status object |
 //! | `table` | all jobs in memory |
 //! | `store` | all jobs on disk |
+//! | [`inspect`] | what is read from outside, without a server |
 //! | `scheduler`, `run` | which job runs when; the life of a running one |
 //! | `keeper` | the thread that programs are tied to |
 //! | `sandbox`, `bind`, `pattern` | the directory of a job; files in and out |
@@ -18,6 +19,7 @@
 
 mod bind;
 mod description;
+pub mod inspect;
 mod job;
 mod json;
 mod keeper;

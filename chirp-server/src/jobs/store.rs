@@ -266,18 +266,27 @@ struct Loaded {
     damaged: usize,
 }
 
+impl Loaded {
+    fn nothing() -> Self {
+        Self {
+            table: Table::default(),
+            next: 1,
+            damaged: 0,
+        }
+    }
+}
+
 fn load(path: &Path) -> anyhow::Result<Loaded> {
-    let mut loaded = Loaded {
-        table: Table::default(),
-        next: 1,
-        damaged: 0,
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(loaded),
-        Err(error) => return Err(error.into()),
-    };
-    let mut reader = BufReader::new(file);
+    match File::open(path) {
+        Ok(file) => read(BufReader::new(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Loaded::nothing()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the content of the file.
+fn read(mut reader: impl BufRead) -> anyhow::Result<Loaded> {
+    let mut loaded = Loaded::nothing();
     let mut line = Vec::new();
     let mut first = true;
     loop {
@@ -287,7 +296,7 @@ fn load(path: &Path) -> anyhow::Result<Loaded> {
             return Ok(loaded);
         }
         let Some(content) = line.strip_suffix(b"\n") else {
-            tracing::warn!(path = %path.display(), "dropped the last record of the jobs, which was not written whole");
+            tracing::warn!("dropped the last record of the jobs, which was not written whole");
             return Ok(loaded);
         };
         let understood = if first {
@@ -303,7 +312,7 @@ fn load(path: &Path) -> anyhow::Result<Loaded> {
         match understood {
             Some(()) => {
                 let last = loaded.table.all().last().map_or(0, |job| job.id);
-                loaded.next = loaded.next.max(last + 1);
+                loaded.next = loaded.next.max(last.saturating_add(1));
             }
             None => loaded.damaged += 1,
         }
@@ -406,16 +415,8 @@ fn rewrite<'a>(
         .mode(0o600)
         .open(&fresh)?;
     file.set_len(0)?;
-    let mut length = 0;
     let mut out = BufWriter::new(&file);
-    let mut put = |line: &[u8]| {
-        length += line.len() as u64;
-        out.write_all(line)
-    };
-    put(format!("{HEADER}{next}\n").as_bytes())?;
-    for job in jobs {
-        put(&record(job))?;
-    }
+    let length = write_all(&mut out, next, jobs)?;
     out.flush()?;
     drop(out);
     file.sync_all()?;
@@ -424,6 +425,32 @@ fn rewrite<'a>(
         File::open(directory)?.sync_all()?;
     }
     Ok((file, length))
+}
+
+/// Writes what the file holds after a start, and returns how many bytes that is.
+fn write_all<'a>(
+    out: &mut impl Write,
+    next: u64,
+    jobs: impl Iterator<Item = &'a Job>,
+) -> io::Result<u64> {
+    let mut length = 0;
+    let mut put = |line: &[u8]| {
+        length += line.len() as u64;
+        out.write_all(line)
+    };
+    put(format!("{HEADER}{next}\n").as_bytes())?;
+    for job in jobs {
+        put(&record(job))?;
+    }
+    Ok(length)
+}
+
+/// Returns what a start writes in the place of a file with this content; none for what is no such file.
+pub(super) fn restarted(content: &[u8]) -> Option<Vec<u8>> {
+    let loaded = read(content).ok()?;
+    let mut out = Vec::new();
+    write_all(&mut out, loaded.next, loaded.table.all()).ok()?;
+    Some(out)
 }
 
 #[cfg(test)]

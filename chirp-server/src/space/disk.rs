@@ -39,10 +39,16 @@ pub(super) fn read(dir: impl AsFd) -> Result<Option<(u64, u64)>, Errno> {
     let mut text = String::new();
     let read = file.take(LENGTH_MAX).read_to_string(&mut text);
     read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
+    figures(&text).map(Some).ok_or(Errno::INVAL)
+}
+
+/// Reads the content of the file: the size, and what is in use; none where it says no size.
+#[must_use]
+pub fn figures(text: &str) -> Option<(u64, u64)> {
     let mut words = text.split_ascii_whitespace().map(str::parse::<u64>);
-    let size = words.next().and_then(Result::ok).ok_or(Errno::INVAL)?;
+    let size = words.next().and_then(Result::ok)?;
     let used = words.next().and_then(Result::ok).unwrap_or(0);
-    Ok(Some((size, used)))
+    Some((size, used))
 }
 
 /// Writes the file anew, whole or not at all.

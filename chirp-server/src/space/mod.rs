@@ -21,7 +21,7 @@
 //! |---|---|
 //! | `book` | the figures |
 //! | `count`, `walk` | counting a tree |
-//! | `disk` | the file `.__alloc` |
+//! | [`disk`] | the file `.__alloc` |
 //! | `growth` | open files that grow |
 //! | `reservation` | uploads |
 //! | `names` | removing and moving |
@@ -32,7 +32,7 @@
 mod allocate;
 mod book;
 mod count;
-mod disk;
+pub mod disk;
 mod growth;
 mod names;
 mod recount;

@@ -5,7 +5,7 @@ use rsa::traits::PublicKeyParts;
 use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
 
 /// Bytes of a challenge.
-pub(crate) const CHALLENGE: usize = 64;
+pub const CHALLENGE: usize = 64;
 
 /// Bits of the smallest modulus whose signature can hold a challenge and its padding.
 const BITS_MIN: usize = (CHALLENGE + 11) * 8;
@@ -18,12 +18,13 @@ const BITS_QUICK: usize = 2048;
 
 /// A public key that a ticket can be logged in with.
 #[derive(Clone, Debug)]
-pub(crate) struct Key(RsaPublicKey);
+pub struct Key(RsaPublicKey);
 
 impl Key {
     /// Reads a key from exactly the text that `openssl rsa -pubout` writes of it, with nothing before,
     /// in or after it (W1). Any other text is no key.
-    pub(crate) fn from_pem(pem: &str) -> Option<Self> {
+    #[must_use]
+    pub fn from_pem(pem: &str) -> Option<Self> {
         let (label, der) = rsa::pkcs8::Document::from_pem(pem).ok()?;
         if label != "PUBLIC KEY" {
             return None;
@@ -42,13 +43,15 @@ impl Key {
     }
 
     /// Reports whether a verification takes hundreds of microseconds or less.
-    pub(crate) fn is_quick(&self) -> bool {
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
         self.0.n().bits() <= BITS_QUICK
     }
 
     /// Reports whether this is the challenge under PKCS#1 v1.5 padding of type 1, without the prefix
     /// of any digest, signed by the key's other half.
-    pub(crate) fn verify(&self, challenge: &[u8; CHALLENGE], signature: &[u8]) -> bool {
+    #[must_use]
+    pub fn verify(&self, challenge: &[u8; CHALLENGE], signature: &[u8]) -> bool {
         let scheme = Pkcs1v15Sign::new_unprefixed();
         self.0.verify(scheme, challenge, signature).is_ok()
     }

@@ -5,7 +5,7 @@
 //! counts from the next request on. What is cut short, damaged or forged is worth nothing: a key's
 //! text must have the digest that the file's name says.
 
-pub(crate) mod key;
+pub mod key;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -85,7 +85,8 @@ enum Worthless {
 
 impl Tickets {
     /// Opens the store and removes what counts no more.
-    pub(crate) fn open(root: &Root, journal: &Arc<Journal>, policy: TicketPolicy) -> Self {
+    #[must_use]
+    pub fn open(root: &Root, journal: &Arc<Journal>, policy: TicketPolicy) -> Self {
         let tickets = Self {
             root: root.dir().clone(),
             journal: Arc::clone(journal),

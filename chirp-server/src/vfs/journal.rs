@@ -268,6 +268,14 @@ fn unfinished_places(text: &[u8]) -> Vec<Unfinished> {
     places.into_iter().map(|(_, place)| place).collect()
 }
 
+/// Returns where a start looks for what is unfinished according to a journal with this content: the path of
+/// each directory below the root, and the name in it. It removes nothing else.
+#[must_use]
+pub fn places(content: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let places = unfinished_places(content).into_iter();
+    places.map(|place| (place.dir_path, place.name)).collect()
+}
+
 fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
     let value = |digit: &u8| char::from(*digit).to_digit(16);
     digits
