@@ -5,12 +5,36 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::vector::{Vector, latin1};
+use crate::vector::{Login, Vector, latin1};
 
 /// The first byte of an input of the target `request`: plain lines, in pieces of 127 bytes.
 const PLAIN: u8 = 0x7f;
 
-/// Writes a file for each vector below `directory`: `request/`, `reply/` and `acl/`.
+/// The first byte of an input of the target `login`: in pieces of 255 bytes.
+const PIECES: u8 = 0xff;
+
+/// What a server says to a client of the target `client`, which tries three methods, before its replies.
+const LET_IN: &[u8] = b"no\nno\nyes\nyes\nyes\naddress\n127.0.0.1\n";
+
+/// The letter by which the target `client` knows the call that sends a request.
+const CALLS: [(&str, u8); 14] = [
+    ("getdir", b'd'),
+    ("getlongdir", b'l'),
+    ("stat", b's'),
+    ("statfs", b'f'),
+    ("getacl", b'a'),
+    ("getfile", b'g'),
+    ("readlink", b'r'),
+    ("localpath", b'p'),
+    ("whoami", b'w'),
+    ("listxattr", b'x'),
+    ("md5", b'h'),
+    ("mkdir", b'm'),
+    ("putfile", b'P'),
+    ("open", b'o'),
+];
+
+/// Writes files for each vector below `directory`, in a folder for each target.
 ///
 /// # Errors
 ///
@@ -35,8 +59,29 @@ pub fn write(vectors: &[Vector], directory: &Path) -> Result<usize> {
         }
         bytes.extend_from_slice(&sent);
         seed("request", name, &bytes)?;
+        let verb = vector.send.split([' ', '\n']).next().unwrap_or_default();
+        let words: Vec<&str> = vector.send.split_ascii_whitespace().collect();
+        match (vector.auth, words.as_slice()) {
+            (Login::None, _) => seed("login", name, &[&[PIECES], sent.as_slice()].concat())?,
+            (_, ["search", patterns, roots, ..]) => {
+                seed("pattern", name, format!("{patterns}\n{roots}").as_bytes())?;
+            }
+            _ => {}
+        }
+        if let Some((_, body)) = vector.send.split_once('\n')
+            && verb.starts_with("job_")
+        {
+            seed("job", name, &latin1(body)?)?;
+        }
         if let Some(reply) = &vector.expect.reply {
             let reply = latin1(reply)?;
+            if let Some((_, letter)) = CALLS.iter().find(|(call, _)| *call == verb) {
+                seed(
+                    "client",
+                    name,
+                    &[&[*letter, b'\n'], LET_IN, &reply].concat(),
+                )?;
+            }
             seed("reply", name, &reply)?;
             if let Some(list) = reply.strip_prefix(b"0\n").filter(|_| name.contains("acl")) {
                 seed("acl", name, list)?;
@@ -55,7 +100,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let vectors = crate::vector::recorded().unwrap();
         assert!(write(&vectors, directory.path()).unwrap() >= vectors.len());
-        for target in ["request", "reply", "acl"] {
+        for target in [
+            "request", "reply", "acl", "login", "client", "job", "pattern",
+        ] {
             let files = fs::read_dir(directory.path().join(target)).unwrap();
             assert!(files.count() > 1, "{target}");
         }

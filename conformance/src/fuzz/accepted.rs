@@ -1,11 +1,13 @@
 //! Differences between replies that are known and wanted: `conformance/fuzz.toml`.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, ensure};
 use regex::bytes::Regex;
 use serde::Deserialize;
 
-use super::Step;
 use super::kind::Kind;
+use super::{Step, text};
 
 const ACCEPTED: &str = include_str!("../../fuzz.toml");
 
@@ -35,6 +37,48 @@ impl Pattern {
             &self.entry.reason,
         )
     }
+
+    /// Returns the script whose last replies differ so, and the options of the servers that it is for.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none, or a step of it is no request.
+    pub fn example(&self) -> Result<(&str, Vec<Step>)> {
+        let steps: Result<Vec<Step>> = self
+            .entry
+            .example
+            .iter()
+            .map(|step| text::read(step))
+            .collect();
+        let steps = steps.with_context(|| format!("the example of {:?}", self.entry.reason))?;
+        ensure!(
+            !steps.is_empty(),
+            "fuzz.toml: {:?} {:?} has no example; find one: conformance examples",
+            self.entry.requests,
+            self.entry.replies
+        );
+        Ok((self.entry.server.as_deref().unwrap_or_default(), steps))
+    }
+
+    fn fits(&self, options: &str, step: &Step, left: &[u8], right: &[u8]) -> bool {
+        let Entry { by, server, .. } = &self.entry;
+        let [one, other] = &self.replies;
+        self.entry.silent == (left == right)
+            && self.kinds.contains(&Kind::of(&step.request))
+            && by.as_ref().is_none_or(|by| by == step.by.name())
+            && server.as_ref().is_none_or(|server| server == options)
+            && one.is_match(left)
+            && other.is_match(right)
+    }
+
+    /// Returns what it means for the rest of a script.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        match self.diverges || self.entry.silent {
+            true => Verdict::Ends,
+            false => Verdict::GoOn,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -56,6 +100,17 @@ struct Entry {
     diverges: bool,
     /// Why both are right.
     reason: String,
+    /// Both reply the same, and leave different trees: the script ends here, too.
+    #[serde(default)]
+    silent: bool,
+    /// Whose requests it is about, if not everybody's.
+    by: Option<String>,
+    /// The options of the servers that it is about, if not all.
+    server: Option<String>,
+    /// The shortest script whose last replies differ so, as [`super::text`] has it. It is played in each
+    /// run of the tests, so that an entry which nothing needs any more does not stay.
+    #[serde(default)]
+    example: Vec<String>,
 }
 
 /// What an accepted difference means for the rest of the script.
@@ -99,18 +154,26 @@ impl Accepted {
         &self.patterns
     }
 
-    /// Judges two replies that differ; none where that is not accepted.
+    /// Returns the places of the entries that have no example.
     #[must_use]
-    pub fn judge(&self, step: &Step, left: &[u8], right: &[u8]) -> Option<Verdict> {
-        let kind = Kind::of(&step.request);
-        let fits = |pattern: &&Pattern| {
-            let [one, other] = &pattern.replies;
-            pattern.kinds.contains(&kind) && one.is_match(left) && other.is_match(right)
-        };
-        let found = self.patterns.iter().find(fits)?;
-        Some(match found.diverges {
-            true => Verdict::Ends,
-            false => Verdict::GoOn,
-        })
+    pub fn without_example(&self) -> BTreeSet<usize> {
+        let all = self.patterns.iter().enumerate();
+        all.filter(|(_, pattern)| pattern.entry.example.is_empty())
+            .map(|(at, _)| at)
+            .collect()
+    }
+
+    /// Judges two replies, of servers with these `options`: finds the first entry that accepts how they
+    /// differ, or that accepts different trees behind the same reply, with its place in the file.
+    #[must_use]
+    pub fn judge(
+        &self,
+        options: &str,
+        step: &Step,
+        left: &[u8],
+        right: &[u8],
+    ) -> Option<(usize, &Pattern)> {
+        let mut all = self.patterns.iter().enumerate();
+        all.find(|(_, pattern)| pattern.fits(options, step, left, right))
     }
 }

@@ -7,7 +7,7 @@ use chirp_proto::request::{
 use fastrand::Rng;
 
 use super::kind::Kind;
-use super::{CONNECTIONS, Step};
+use super::{By, Step, ticket};
 
 /// The directory in which scripts play.
 pub const PLACE: &str = "/s";
@@ -31,12 +31,13 @@ const PATTERNS: [&str; 7] = [
 const RIGHTS: [&str; 14] = [
     "rwldax", "rl", "r", "l", "w", "d", "p", "a", "x", "v(rwl)", "lv", "rwd", "n", "rwlda",
 ];
-/// Two keys that are none: the server stores what it is told.
-pub const KEYS: [&[u8]; 2] = [b"abc", b"def"];
+/// Two keys that are none, for the server stores what it is told; and one to log in with.
+pub const KEYS: [&[u8]; 3] = [b"abc", b"def", ticket::KEY];
 /// Their names.
-pub const TICKETS: [&[u8]; 2] = [
+pub const TICKETS: [&[u8]; 3] = [
     b"ticket:900150983cd24fb0d6963f7d28e17f72",
     b"ticket:4ed9407630eb1000c0f6b63842defa7d",
+    b"ticket:6e1991b66de852b3aeeebbc79307039b",
 ];
 
 /// Makes a random step, of no kind in `without`.
@@ -56,16 +57,13 @@ pub fn step(rng: &mut Rng, without: &[Kind]) -> Step {
             continue;
         }
         if let Some((request, body)) = request(kind, rng) {
-            let connection = match rng.u8(..10) {
-                0..=4 => 0,
-                5..=8 => 1,
-                _ => 2,
+            let by = match rng.u8(..20) {
+                0..=8 => By::Unix,
+                9..=15 => By::Address,
+                16 | 17 => By::Hostname,
+                _ => By::Ticket,
             };
-            return Step {
-                connection: connection % CONNECTIONS.len(),
-                request,
-                body,
-            };
+            return Step { by, request, body };
         }
     }
 }

@@ -27,6 +27,7 @@ pub fn reply(step: &Step, reply: &[u8]) -> Vec<u8> {
         },
         Kind::Getlongdir => mapped(&sorted(reply, 2), stat),
         Kind::TicketGet => mapped(reply, remaining),
+        Kind::TicketList => tickets(reply),
         _ => reply.to_vec(),
     }
 }
@@ -74,6 +75,18 @@ fn found(line: &[u8]) -> Vec<u8> {
     parts.join(&b':')
 }
 
+/// The names of tickets, in their order. No line feed stands behind one.
+fn tickets(reply: &[u8]) -> Vec<u8> {
+    const NAME: usize = "39\nticket:".len() + 32;
+    let Some(list) = reply.strip_prefix(b"0\n") else {
+        return reply.to_vec();
+    };
+    let (names, end) = list.split_at(list.len() / NAME * NAME);
+    let mut names: Vec<&[u8]> = names.chunks(NAME).collect();
+    names.sort_unstable();
+    [b"0\n", names.concat().as_slice(), end].concat()
+}
+
 /// The seconds that a ticket has left.
 fn remaining(line: &[u8]) -> Vec<u8> {
     match numbers(line, 1) {
@@ -101,7 +114,7 @@ mod tests {
 
     fn normal(request: Request, text: &str) -> String {
         let step = Step {
-            connection: 0,
+            by: super::super::By::Unix,
             request,
             body: Vec::new(),
         };
@@ -125,6 +138,14 @@ mod tests {
         assert_eq!(
             normal(long, &text),
             "0\na\nSTAT(100600,2,11)\nb\nSTAT(100600,2,11)"
+        );
+        let [one, other] = ["a", "b"].map(|digit| format!("39\nticket:{}", digit.repeat(32)));
+        let list = Request::TicketList {
+            subject: b"self".to_vec(),
+        };
+        assert_eq!(
+            normal(list, &format!("0\n{other}{one}0\n")),
+            format!("0\n{one}{other}0\n")
         );
         let found = Request::Search {
             patterns: Vec::new(),

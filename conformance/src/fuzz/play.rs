@@ -9,10 +9,9 @@ use chirp_proto::{Request, VirtualPath};
 use super::generate::{OWN_ADDRESS, PLACE, TICKETS};
 use super::kind::Kind;
 use super::shape::Shape;
-use super::{CONNECTIONS, Step};
+use super::{By, Step, ticket};
 use crate::connection::{Connection, Stop};
 use crate::target::Target;
-use crate::vector::Login;
 
 /// How long a server may say nothing in the middle of a reply.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -21,15 +20,22 @@ const SILENCE: Duration = Duration::from_secs(20);
 pub const END: &[u8] = b"<end>";
 /// What stands behind a reply that did not go on.
 pub const SILENT: &[u8] = b"<silence>";
+/// What stands for the reply to a subject that is not let in.
+pub const REFUSED: &[u8] = b"<no login>";
+
+/// Seconds for which a script's tickets are good: [`super::normalise`] knows them.
+const TICKET_SECONDS: i64 = 36_000;
+/// What the ticket of the last subject leaves of its owner's rights in [`PLACE`].
+const TICKET_RIGHTS: &[u8] = b"rwlda";
 
 /// The connections of a script to one server.
 pub struct Player<'a> {
     server: &'a dyn Target,
-    connections: [Option<Connection>; CONNECTIONS.len()],
+    connections: [Option<Connection>; By::ALL.len()],
 }
 
 impl<'a> Player<'a> {
-    /// Makes an empty place on the server, for a new script.
+    /// Makes an empty place on the server, for a new script, and the ticket of its last subject.
     ///
     /// # Errors
     ///
@@ -37,28 +43,49 @@ impl<'a> Player<'a> {
     pub fn prepare(server: &'a dyn Target) -> Result<Self> {
         let mut this = Self {
             server,
-            connections: [const { None }; CONNECTIONS.len()],
+            connections: [const { None }; By::ALL.len()],
         };
         let path = VirtualPath::from_decoded(PLACE.as_bytes()).context("the place is no path")?;
-        let mut ask = |connection, request| {
+        let mut ask = |by, request, body: &[u8]| {
             this.play(&Step {
-                connection,
+                by,
                 request,
-                body: Vec::new(),
+                body: body.to_vec(),
             })
         };
-        for connection in 0..CONNECTIONS.len() {
+        for by in [By::Unix, By::Address, By::Hostname] {
             for ticket in TICKETS.iter().filter_map(|word| TicketName::parse(word)) {
-                ask(connection, Request::TicketDelete { ticket })?;
+                ask(by, Request::TicketDelete { ticket }, b"")?;
             }
         }
-        ask(0, Request::Rmall { path: path.clone() })?;
-        let made = ask(0, Request::Mkdir { path, mode: 0o700 })?;
-        ensure!(
-            made == b"0\n",
-            "cannot make {PLACE} on the server: {}",
-            made.escape_ascii()
-        );
+        // A script may have left a link in its stead.
+        ask(By::Unix, Request::Unlink { path: path.clone() }, b"")?;
+        let removed = ask(By::Unix, Request::Rmall { path: path.clone() }, b"")?;
+        let place = Request::Mkdir {
+            path: path.clone(),
+            mode: 0o700,
+        };
+        let register = Request::TicketRegister {
+            subject: b"self".to_vec(),
+            seconds: TICKET_SECONDS,
+            length: ticket::KEY.len() as u64,
+        };
+        let name = format!("ticket:{}", ticket::DIGEST);
+        let modify = Request::TicketModify {
+            ticket: TicketName::parse(name.as_bytes()).context("the ticket has no name")?,
+            path,
+            rights: TICKET_RIGHTS.to_vec(),
+        };
+        for (request, body) in [(place, &b""[..]), (register, ticket::KEY), (modify, b"")] {
+            let shown = format!("{request:?}");
+            let reply = ask(By::Unix, request, body)?;
+            ensure!(
+                reply == b"0\n",
+                "cannot prepare the server for a script: {shown}: {}; rmall before it: {}",
+                reply.escape_ascii(),
+                removed.escape_ascii()
+            );
+        }
         Ok(this)
     }
 
@@ -71,11 +98,14 @@ impl<'a> Player<'a> {
     pub fn play(&mut self, step: &Step) -> Result<Vec<u8>> {
         let slot = self
             .connections
-            .get_mut(step.connection)
-            .context("a script has three connections")?;
+            .get_mut(step.by as usize)
+            .context("each subject has a connection")?;
         let mut connection = match slot.take() {
             Some(connection) => connection,
-            None => open(self.server, step.connection)?,
+            None => match open(self.server, step.by)? {
+                Some(connection) => connection,
+                None => return Ok(REFUSED.to_vec()),
+            },
         };
         let shape = Shape::of(Kind::of(&step.request));
         let mut message = self.own_address(step.line());
@@ -102,7 +132,7 @@ impl<'a> Player<'a> {
         }
         match stop {
             Stop::Satisfied => {
-                if let Some(slot) = self.connections.get_mut(step.connection) {
+                if let Some(slot) = self.connections.get_mut(step.by as usize) {
                     *slot = Some(connection);
                 }
             }
@@ -126,12 +156,18 @@ impl<'a> Player<'a> {
     }
 }
 
-fn open(server: &dyn Target, connection: usize) -> Result<Connection> {
+/// Opens a subject's connection; none if the server knows the ticket no more.
+fn open(server: &dyn Target, by: By) -> Result<Option<Connection>> {
     let mut opened = Connection::open(server.address())?;
-    match CONNECTIONS.get(connection) {
-        Some(Login::Unix) => opened.log_in_by_unix(server.account())?,
-        Some(Login::Hostname) => opened.log_in_by_hostname()?,
-        Some(Login::Address | Login::None) | None => opened.log_in_by_address()?,
+    match by {
+        By::Unix => opened.log_in_by_unix(server.account())?,
+        By::Address => opened.log_in_by_address()?,
+        By::Hostname => opened.log_in_by_hostname()?,
+        By::Ticket => {
+            if !ticket::log_in(&mut opened)? {
+                return Ok(None);
+            }
+        }
     }
-    Ok(opened)
+    Ok(Some(opened))
 }

@@ -15,7 +15,7 @@ use super::results::{Finding, Played, Results};
 use super::subject::{Place, Shown, Subject, version};
 use super::{results, vectors};
 use crate::differences::Differences;
-use crate::fuzz::campaign::{self, Tally};
+use crate::fuzz::campaign::{self, Pair, Tally};
 use crate::fuzz::generate::PLACE;
 use crate::fuzz::kind::Kind;
 use crate::matrix::accepted::Accepted;
@@ -23,8 +23,11 @@ use crate::matrix::clients::Clients;
 use crate::matrix::outcome::Outcome;
 use crate::matrix::{self, Journey};
 use crate::program::Program;
-use crate::target::Options;
+use crate::target::{Options, Target};
 use crate::vector::{self, Login, Vector};
+
+/// Random scripts that are played on one pair of servers before the next pair's turn.
+const TURN: u64 = 50;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -59,6 +62,9 @@ pub struct Random {
     pub scripts: u64,
     /// After this no further script is begun.
     pub time: Duration,
+    /// Sets of options of both servers, each separated by blanks: scripts take turns on a pair of servers
+    /// with each. Servers by address have the options that they have.
+    pub options: Vec<String>,
     /// Requests that the scripts have none of.
     pub without: Vec<Kind>,
     /// Whether to go on after a difference; each kind of difference is told once.
@@ -200,17 +206,32 @@ fn random(
     choice: &Random,
     left_out: &mut Vec<String>,
 ) -> Result<Option<results::Random>> {
-    let [left, right] = subjects.map(|subject| subject.serve(&Options::default()));
-    let (left, right) = (left?, right?);
-    for (subject, server) in subjects.iter().zip([&left, &right]) {
-        if let Place::Address(_) = subject.place
-            && Access::probe(server.as_ref(), PLACE, overwrite)? != Access::WHOLE
-        {
-            left_out.push(format!(
-                "random scripts need the login unix, which {} does not let work",
-                subject.label
-            ));
-            return Ok(None);
+    // A server that runs already has the options that it has.
+    let programs = subjects
+        .iter()
+        .all(|subject| matches!(subject.place, Place::Program(_)));
+    let sets: &[String] = if programs {
+        &choice.options
+    } else {
+        &[String::new()]
+    };
+    let mut pairs = Vec::new();
+    for options in sets {
+        let serve = |subject: &Subject| subject.serve(&Options::from_words(options));
+        let [left, right] = subjects.map(serve);
+        pairs.push((options, [left?, right?]));
+    }
+    for (_, servers) in &pairs {
+        for (subject, server) in subjects.iter().zip(servers) {
+            if let Place::Address(_) = subject.place
+                && Access::probe(server.as_ref(), PLACE, overwrite)? != Access::WHOLE
+            {
+                left_out.push(format!(
+                    "random scripts need the login unix, which {} does not let work",
+                    subject.label
+                ));
+                return Ok(None);
+            }
         }
     }
     let deadline = Instant::now() + choice.time;
@@ -219,24 +240,31 @@ fn random(
     let mut findings = Vec::new();
     let mut told = BTreeSet::new();
     let mut next = choice.seed;
-    while let Some(finding) = campaign::run(
-        [left.as_ref(), right.as_ref()],
-        next..end,
-        &choice.without,
-        deadline,
-        &mut tally,
-    )? {
-        next = finding.seed + 1;
-        let summary = finding.summary();
-        if told.insert(summary.clone()) {
-            let script = finding.to_string();
-            findings.push(Finding { summary, script });
-        }
-        if !choice.go_on {
+    for (options, servers) in pairs.iter().cycle() {
+        if Instant::now() >= deadline || next >= end || !(choice.go_on || findings.is_empty()) {
             break;
         }
+        let servers = servers
+            .each_ref()
+            .map(|server| -> &dyn Target { server.as_ref() });
+        let turn = end.min(next.saturating_add(TURN));
+        let found = campaign::run(
+            Pair { servers, options },
+            next..turn,
+            &choice.without,
+            deadline,
+            &mut tally,
+        )?;
+        next = found.as_ref().map_or(turn, |finding| finding.seed + 1);
+        if let Some(finding) = found {
+            let summary = finding.summary();
+            if told.insert(summary.clone()) {
+                let script = finding.to_string();
+                findings.push(Finding { summary, script });
+            }
+        }
     }
-    for (subject, server) in subjects.iter().zip([&left, &right]) {
+    for (subject, server) in pairs.iter().flat_map(|(_, pair)| subjects.iter().zip(pair)) {
         if let Place::Address(_) = subject.place {
             access::clear(server.as_ref(), PLACE, Login::Unix)?;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use conformance::differences::path;
+use conformance::fuzz::OPTIONS;
 use conformance::fuzz::kind::Kind;
 use conformance::matrix::clients::Clients;
 use conformance::program::{Maker, Program};
@@ -107,6 +108,10 @@ struct RandomChoice {
     /// The first random script's seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Options of both servers for random scripts, as one text; without it they take turns on servers with
+    /// each of the sets that the tests use
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    options: Vec<String>,
     /// Leave these requests out of random scripts, for example Thirdput,Whoareyou
     #[arg(long, value_delimiter = ',')]
     without: Vec<Kind>,
@@ -225,7 +230,12 @@ impl Servers {
 
 impl RandomChoice {
     fn chosen(&self) -> Result<Random> {
+        let mut options = self.options.clone();
+        if options.is_empty() {
+            options.extend(OPTIONS.map(str::to_owned));
+        }
         Ok(Random {
+            options,
             seed: self.seed,
             scripts: u64::MAX,
             time: Duration::try_from_secs_f64(self.minutes * 60.0).context("--minutes")?,

@@ -14,6 +14,7 @@ use conformance::suite::results::Conclusion;
 use conformance::{render, seeds, vector};
 
 mod compare;
+mod examples;
 mod prove;
 
 const EXAMPLES: &str = "\
@@ -63,6 +64,8 @@ enum Command {
     Vectors(compare::Vectors),
     /// Play random scripts on two servers until they differ
     Fuzz(compare::Fuzz),
+    /// Find a script for each entry of fuzz.toml that has no example
+    Examples(examples::Examples),
     /// Do journeys with two sets of clients on two servers
     Matrix(compare::Journeys),
     /// Everything, and one page about it, in Markdown and for browsers
@@ -100,6 +103,7 @@ fn run(command: Command) -> Result<Conclusion> {
         Command::All(all) => all.run(),
         Command::Vectors(vectors) => vectors.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
+        Command::Examples(examples) => examples.run(),
         Command::Matrix(journeys) => journeys.run(),
         Command::Report(report) => report.run(),
         Command::Prove(prove) => prove.run(),

@@ -178,6 +178,7 @@ impl Part {
             overwrite: false,
             vectors: of_server.then(String::new),
             random: of_server.then(|| Random {
+                options: vec![String::new()],
                 seed: SEED,
                 scripts: SCRIPTS,
                 time: TIME,
