@@ -443,9 +443,7 @@ fn jobs_are_made_waited_for_and_reaped() -> Result<()> {
 #[test]
 fn a_program_goes_on_by_itself_and_is_waited_for() -> Result<()> {
     let stage = Stage::set(Maker::Ours, "--exec")?;
-    let id = stage.done(&[
-        "exec", "--detach", "--cmd-id", "mine", "--", "sleep", "1000",
-    ])?;
+    let id = stage.done(&["exec", "--detach", "--cmd-id", "mine", "--", "sleep", "100"])?;
     let id = id.trim_end();
     ensure!(stage.json(&["ps", "--json"])?[0]["state"] == "running");
     let line = stage.done(&["ps"])?;

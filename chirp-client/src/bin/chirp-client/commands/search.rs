@@ -13,7 +13,8 @@ use crate::output;
 ///
 /// PATTERN is one or more shell patterns with | between them; * and ? stop at a slash. One that
 /// begins with a slash matches from DIR on, any other at any depth. A pattern cannot have blanks: a ?
-/// stands for one. The server asks for the right to write in what is searched.
+/// stands for one. What is searched needs the right to list on chirp-server, and the right to write on the
+/// reference's server.
 ///
 /// A directory that cannot be read is named on stderr, and the exit status is 1; so it is if nothing
 /// was found.
