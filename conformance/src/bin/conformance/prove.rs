@@ -119,7 +119,10 @@ fn judge(waiting: &Mutex<Receiver<(&Bug, Part, PathBuf)>>, proof: &Mutex<Proof>)
         let Ok((bug, part, built)) = next else {
             return Ok(missed);
         };
-        let caught = part.suite(&built)?.caught();
+        let mut caught = part.suite(&built)?.caught();
+        if caught.is_empty() && part == Part::Server {
+            caught = journeys_on(&built)?.caught();
+        }
         missed += usize::from(caught.is_empty());
         let mut proof = proof.lock().unwrap_or_else(PoisonError::into_inner);
         println!("{}: caught by {}", bug.name, caught.len());
@@ -131,6 +134,27 @@ fn judge(waiting: &Mutex<Receiver<(&Bug, Part, PathBuf)>>, proof: &Mutex<Proof>)
         let text = format!("{HEAD}{}", toml::to_string_pretty(&*proof)?);
         fs::write(path("proof.toml"), text).context("proof.toml")?;
     }
+}
+
+/// Does the journeys with the reference's clients on what was built. They take longer than the rest, and
+/// show what nothing else has.
+fn journeys_on(built: &Path) -> Result<Results> {
+    let built = Program {
+        label: "built".to_owned(),
+        path: built.to_owned(),
+    };
+    run::run(&Run {
+        servers: [Program::reference_server()?, built]
+            .map(Subject::program)
+            .to_vec(),
+        overwrite: false,
+        vectors: None,
+        random: None,
+        matrix: Some(Matrix {
+            clients: [Clients::reference()?, Clients::reference()?],
+            only: String::new(),
+        }),
+    })
 }
 
 /// What a mistake is in.
