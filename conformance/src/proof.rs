@@ -154,6 +154,16 @@ impl Proof {
         toml::from_str(WRITTEN).context("proof.toml is wrong")
     }
 
+    /// Reads the record as it is on disk now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be read or is malformed.
+    pub fn read() -> Result<Self> {
+        let text = fs::read_to_string(path("proof.toml")).context("proof.toml")?;
+        toml::from_str(&text).context("proof.toml is wrong")
+    }
+
     /// Replaces what is recorded of a mistake.
     pub fn set(&mut self, proven: Proven) {
         self.bug.retain(|other| other.name != proven.name);
@@ -196,6 +206,24 @@ impl Proof {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_mistake_applies_and_was_caught() {
+        Proof::written().unwrap().check().unwrap();
+    }
+
+    #[test]
+    fn a_mistake_that_is_not_proven_is_told() {
+        let mut proof = Proof::written().unwrap();
+        proof.bug.pop();
+        assert!(
+            proof
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("not proven")
+        );
+    }
 
     #[test]
     fn each_kind_of_case_is_named() {

@@ -38,6 +38,9 @@ const HEAD: &str = "\
 pub(crate) struct Prove {
     /// Only these mistakes, by the names of their patches
     bugs: Vec<String>,
+    /// Of the journeys, which are for what nothing else catches, only those whose names contain this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    journeys: String,
     /// Where the copy of the workspace is kept and built
     #[arg(long, default_value_os_t = path("../target/prove"))]
     scratch: PathBuf,
@@ -65,7 +68,8 @@ impl Prove {
                 );
             }
         }
-        let mut proof = Proof::written()?;
+        // What an earlier run wrote, perhaps with this very program.
+        let mut proof = Proof::read()?;
         proof
             .bug
             .retain(|proven| all.iter().any(|bug| bug.name == proven.name));
@@ -75,7 +79,7 @@ impl Prove {
         let waiting = Mutex::new(waiting);
         let missed = thread::scope(|scope| -> Result<usize> {
             let workers: Vec<_> = (0..SUITES)
-                .map(|_| scope.spawn(|| judge(&waiting, &proof)))
+                .map(|_| scope.spawn(|| judge(&waiting, &proof, &self.journeys)))
                 .collect();
             for bug in chosen {
                 copy.restore()?;
@@ -109,7 +113,11 @@ impl Prove {
 /// Runs the suite on what was built, and records what catches the mistakes in it. Returns how many
 /// nothing has caught.
 #[expect(clippy::print_stdout, reason = "a program says what it saw")]
-fn judge(waiting: &Mutex<Receiver<(&Bug, Part, PathBuf)>>, proof: &Mutex<Proof>) -> Result<usize> {
+fn judge(
+    waiting: &Mutex<Receiver<(&Bug, Part, PathBuf)>>,
+    proof: &Mutex<Proof>,
+    journeys: &str,
+) -> Result<usize> {
     let mut missed = 0;
     loop {
         let next = waiting
@@ -121,7 +129,7 @@ fn judge(waiting: &Mutex<Receiver<(&Bug, Part, PathBuf)>>, proof: &Mutex<Proof>)
         };
         let mut caught = part.suite(&built)?.caught();
         if caught.is_empty() && part == Part::Server {
-            caught = journeys_on(&built)?.caught();
+            caught = journeys_on(&built, journeys)?.caught();
         }
         missed += usize::from(caught.is_empty());
         let mut proof = proof.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,7 +146,7 @@ fn judge(waiting: &Mutex<Receiver<(&Bug, Part, PathBuf)>>, proof: &Mutex<Proof>)
 
 /// Does the journeys with the reference's clients on what was built. They take longer than the rest, and
 /// show what nothing else has.
-fn journeys_on(built: &Path) -> Result<Results> {
+fn journeys_on(built: &Path, only: &str) -> Result<Results> {
     let built = Program {
         label: "built".to_owned(),
         path: built.to_owned(),
@@ -152,7 +160,7 @@ fn journeys_on(built: &Path) -> Result<Results> {
         random: None,
         matrix: Some(Matrix {
             clients: [Clients::reference()?, Clients::reference()?],
-            only: String::new(),
+            only: only.to_owned(),
         }),
     })
 }
