@@ -132,8 +132,9 @@ fn kind(command: &str, place: usize) -> Kind {
         (Ln | Mv, 0 | 1) | (Put | Hash | TicketModify, 1) | (Chmod, 1) => Kind::Remote,
         (TicketCreate, place) if place % 2 == 0 => Kind::Remote,
         (
-            Cd | Get | Getacl | Localpath | Ls | Lsalloc | Md5 | Mkalloc | Mkdir | Resetacl | Rm
-            | Rmdir | Search | Setacl | Setrep | Stat | Thirdput | XattrGet | XattrList | XattrSet,
+            MatrixCreate | MatrixDelete | MatrixList | Cd | Get | Getacl | Localpath | Ls | Lsalloc
+            | Md5 | Mkalloc | Mkdir | Resetacl | Rm | Rmdir | Search | Setacl | Setrep | Stat
+            | Thirdput | XattrGet | XattrList | XattrSet,
             0,
         ) => Kind::Remote,
         _ => Kind::Other,

@@ -68,6 +68,11 @@ impl Session {
         &self.host
     }
 
+    /// Returns how servers are logged in to.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// Returns the connection, if there is one.
     pub(super) fn client(&self) -> Option<&Client> {
         self.client.as_ref()

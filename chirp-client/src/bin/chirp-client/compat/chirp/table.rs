@@ -1,7 +1,7 @@
 //! The commands by name, with the words they take.
 
 use super::commands::{
-    directories, files, jobs, local, metadata, rights, search, servers, space, tickets,
+    directories, files, jobs, local, matrices, metadata, rights, search, servers, space, tickets,
 };
 use super::session::Session;
 use crate::compat::trouble::Trouble;
@@ -58,6 +58,9 @@ pub(super) enum Does {
     Lpwd,
     Ls,
     Lsalloc,
+    MatrixCreate,
+    MatrixDelete,
+    MatrixList,
     Md5,
     Mkalloc,
     Mkdir,
@@ -141,6 +144,9 @@ pub(super) const TABLE: &[Entry] = &[
     entry("ln", 2, 3, "[-s] <path> <new path>", Does::Ln),
     entry("ls", 0, 2, "[-la] [remotepath]", Does::Ls),
     entry("lsalloc", 0, 1, "[path]", Does::Lsalloc),
+    entry("matrix_create", 4, 4, "<path> <width> <height> <nhosts>", Does::MatrixCreate),
+    entry("matrix_delete", 1, 1, "<path>", Does::MatrixDelete),
+    entry("matrix_list", 1, 1, "<path>", Does::MatrixList),
     entry("hash", 2, 2, "<algorithm> <path>", Does::Hash),
     entry("md5", 1, 1, "<path>", Does::Md5),
     entry("mkalloc", 2, 2, "<path> <size>", Does::Mkalloc),
@@ -283,6 +289,9 @@ async fn talk(session: &mut Session, does: Does, words: &[&[u8]]) -> Result<(), 
         Does::TicketList => tickets::list(client, words).await,
         Does::TicketModify => tickets::modify(session, client, words).await,
         Does::TicketRegister => tickets::register(client, words).await,
+        Does::MatrixCreate => matrices::create(session, client, words).await,
+        Does::MatrixDelete => matrices::delete(session, client, words).await,
+        Does::MatrixList => matrices::list(session, client, words).await,
         Does::JobCreate => jobs::create(client, words).await,
         Does::JobCommit => jobs::commit(client, words).await,
         Does::JobKill => jobs::kill(client, words).await,

@@ -4,6 +4,7 @@ pub(super) mod directories;
 pub(super) mod files;
 pub(super) mod jobs;
 pub(super) mod local;
+pub(super) mod matrices;
 pub(super) mod metadata;
 pub(super) mod rights;
 pub(super) mod search;
