@@ -10,7 +10,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -309,20 +309,24 @@ fn what_a_pipe_brings_is_there_before_the_pipe_ends() {
 fn a_file_is_followed() {
     let server = Reference::start();
     let directory = server.outside("local");
-    let log = write(&directory, "log", b"first\n");
+    // The reference writes down what came when its buffer is full or the stream ends.
+    let long = "x".repeat(1_000_000) + "\n";
+    let log = write(&directory, "log", long.as_bytes());
     let mut command = tool(Whose::Ours, "chirp_put", &directory);
     command.args(["-f", "-a", "address", "log", &server.address(), "/log"]);
     let _follower = Running(command.spawn().unwrap());
-    // The reference writes down what came when its buffer is full or the stream ends.
-    let long = "x".repeat(1_000_000) + "\n";
+    let arrived = |least: u64| {
+        let start = Instant::now();
+        let target = server.root().join("log");
+        while fs::metadata(&target).map_or(0, |file| file.len()) < least {
+            assert!(start.elapsed() < LIMIT, "{least} bytes did not come");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    arrived(900_000);
     let mut file = fs::File::options().append(true).open(log).unwrap();
     file.write_all(long.as_bytes()).unwrap();
-    let start = Instant::now();
-    let target = server.root().join("log");
-    while fs::metadata(&target).map_or(0, |file| file.len()) < 900_000 {
-        assert!(start.elapsed() < LIMIT, "nothing of what was added came");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    arrived(1_900_000);
 }
 
 /// Takes a port at which nobody listens, and which nobody else can take.
@@ -351,13 +355,29 @@ fn a_server_that_starts_late_is_waited_for() {
 
     rustix::net::listen(&reserved, 5).unwrap();
     let listener = TcpListener::from(reserved);
-    let (mut peer, _) = listener.accept().unwrap();
+    let mut peer = accept(&listener);
     peer.write_all(WELCOME).unwrap();
     let mut out = String::new();
     let mut stdout = child.0.stdout.take().unwrap();
     stdout.read_to_string(&mut out).unwrap();
     assert_eq!(out, "address:127.0.0.1\n");
     assert!(child.0.wait().unwrap().success());
+}
+
+/// Takes the next connection, which comes in time.
+fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let start = Instant::now();
+    loop {
+        match listener.accept() {
+            Ok((peer, _)) => {
+                peer.set_nonblocking(false).unwrap();
+                return peer;
+            }
+            Err(error) => assert!(start.elapsed() < LIMIT, "nobody calls: {error}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 /// A login by address, and the answer to the first request, `whoami`.
@@ -377,7 +397,7 @@ fn a_session_outlives_its_connection() {
     let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
     for _ in 0..3 {
         stdin.write_all(b"whoami\n").unwrap();
-        let (mut peer, _) = listener.accept().unwrap();
+        let mut peer = accept(&listener);
         peer.write_all(WELCOME).unwrap();
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -406,7 +426,7 @@ fn catalog(answers: Vec<&'static str>) -> (String, std::thread::JoinHandle<Vec<S
     let address = listener.local_addr().unwrap().to_string();
     let serving = std::thread::spawn(move || {
         let answer = |answer: &str| {
-            let (stream, _) = listener.accept().unwrap();
+            let stream = accept(&listener);
             let mut lines = BufReader::new(&stream).lines();
             let first = lines.next().unwrap().unwrap();
             while lines.next().unwrap().unwrap() != "" {}
