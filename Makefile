@@ -8,11 +8,10 @@ BENCH_ARGS ?=
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
-	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance,"
-	@echo "             and each parser fuzzed for FUZZ_SECONDS (20) seconds"
+	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance"
 	@echo "make test-full  also what takes long or needs many open files: 10,000 connections and the like"
 	@echo "make bench   compare with the reference server and a raw floor on this machine"
-	@echo "make fuzz    only that fuzzing, as make fuzz FUZZ_SECONDS=600"
+	@echo "make fuzz    fuzz every parser for FUZZ_SECONDS (20) seconds each; minutes to build"
 	@echo "make prove   put mistakes into the programs, one at a time, and record what of the suite catches each"
 	@echo "make report  compare servers and clients with the reference's, all of it, and write docs/conformance-report.*"
 	@echo "make build   release binaries in target/release"
@@ -22,7 +21,7 @@ help:
 demo: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
 	target/release/host-agent demo $(DEMO_ARGS)
 
-test: deps format lint docs deny unit fuzz
+test: deps format lint docs deny unit
 
 # Also what is left out for time or for what it asks of the machine: 11,100 open files for ten thousand
 # connections.
@@ -38,7 +37,9 @@ bench: deps ; $(CARGO) build --release --locked -p chirp-server -p conformance
 # Each parser for FUZZ_SECONDS seconds, coverage-guided.
 FUZZ_SECONDS ?= 20
 
-fuzz: deps ; scripts/fuzz $(FUZZ_SECONDS)
+fuzz: deps
+	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz@0.13.2
+	scripts/fuzz $(FUZZ_SECONDS)
 
 # An hour: each mistake is built and judged alone.
 prove: deps
