@@ -111,6 +111,10 @@ pub fn run(run: &Run) -> Result<Results> {
             [first, second] => {
                 let servers = [(*first).clone(), (*second).clone()];
                 results.matrix = Some(journeys(choice, &servers)?);
+                if !choice.only.is_empty() {
+                    let text = format!("journeys whose names do not contain {:?}", choice.only);
+                    results.left_out.push(text);
+                }
             }
             _ => results.left_out.push(
                 "the matrix needs two servers that it can start: each journey has options and a tree of its own"

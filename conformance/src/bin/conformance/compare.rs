@@ -42,6 +42,9 @@ pub(crate) struct All {
     random: RandomChoice,
     #[command(flatten)]
     clients: ClientChoice,
+    /// Only journeys whose names contain this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    journeys: String,
 }
 
 /// Journeys with two sets of clients on two servers.
@@ -135,7 +138,7 @@ impl All {
             vectors: Some(self.vectors.only.clone()),
             random: two.then(|| self.random.chosen()).transpose()?,
             matrix: two
-                .then(|| self.clients.chosen(String::new()))
+                .then(|| self.clients.chosen(self.journeys.clone()))
                 .transpose()?,
         })
     }
