@@ -36,7 +36,7 @@ fn trial(name: &str, act: impl FnOnce() -> Result<()> + Send + 'static) -> Trial
 }
 
 fn compare(journey: &Journey) -> Result<()> {
-    let clients = [Clients::reference()?, Clients::reference()?];
+    let clients = [Clients::reference()?, Clients::ours()?];
     let servers = [Program::reference_server()?, Program::our_server()?];
     let outcome = matrix::run(journey, &clients, &servers, &Accepted::written()?);
     ensure!(outcome.is_clean(), "{outcome}");

@@ -43,6 +43,8 @@ const PATTERNS: &[(&str, &str)] = &[
         r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d+ (\w+)\[\d+\]",
         "TIME ${1}[PID]",
     ),
+    // On a loaded machine the reference resets connections; ours says that it goes on trying.
+    (r"(?m)^couldn't connect to .*; still trying for \d+\w\n", ""),
     // `chirp_benchmark`, `chirp_distribute`.
     (r"\t *\d+\.\d{4} \+/- +\d+\.\d{4}", "\tN +/- N"),
     (r"\t +\d+\.\d{4} ", "\tN "),

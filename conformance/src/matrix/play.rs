@@ -212,6 +212,11 @@ impl<'a> Play<'a> {
         let mut environment = self.environment.clone();
         let path = clients.search_path()?;
         environment.push(("PATH".to_owned(), path.to_string_lossy().into_owned()));
+        if !input.is_empty() {
+            // Wherever it repeats what it reads (see `without_echo`), in lines as they are.
+            environment.push(("TERM".to_owned(), "dumb".to_owned()));
+            environment.push(("COLUMNS".to_owned(), "1000".to_owned()));
+        }
         let outcome = tool::run_with(
             &program,
             &filled,
@@ -392,7 +397,7 @@ fn split(line: &str) -> Vec<String> {
 /// Leaves out the lines that a tool repeats of its input: the reference's `chirp` does where it is
 /// built with readline, as Debian's is, and nobody's script reads them.
 fn without_echo(stdout: &str, input: &str) -> String {
-    let mut echo = input.lines().peekable();
+    let mut echo = input.lines().filter(|line| !line.is_empty()).peekable();
     let mut kept = String::new();
     for line in stdout.split_inclusive('\n') {
         let repeats = line.strip_suffix('\n').is_some();
@@ -416,7 +421,8 @@ mod tests {
     #[test]
     fn repeated_input_is_left_out_once_and_in_order() {
         assert_eq!(without_echo("a\nx\nb\nb\n", "a\nb\n"), "x\nb\n");
-        assert_eq!(without_echo("b\na\n", "a\nb\n"), "b\n");
+        assert_eq!(without_echo("b\na\n", "a\n\nb\n"), "b\n");
+        assert_eq!(without_echo("a\nb\n", "a\n\nb\n"), "");
         assert_eq!(without_echo("a", "a\n"), "a");
         assert_eq!(without_echo("text\n", ""), "text\n");
     }
