@@ -5,22 +5,25 @@ use std::fmt::Write as _;
 use crate::coverage::{Coverage, Status};
 use crate::differences::{Difference, Differences};
 use crate::fuzz::accepted::Accepted;
+use crate::matrix;
 use crate::proof::Proof;
 use crate::vector::{Level, Vector};
 
 const HEAD: &str = "\
 # Conformance
 
-<!-- Written by `cargo run -p conformance -- render` from conformance/differences.toml, fuzz.toml and coverage.toml. -->
+<!-- Written by `cargo run -p conformance -- render` from conformance/differences.toml, matrix.toml, fuzz.toml and coverage.toml. -->
 
 Our server and the reference's (Debian's `coop-computing-tools`) are started side by side and get the
 same bytes; a reply is compared byte by byte. `cargo nextest run -p conformance` does that with every
-recorded vector of `conformance/vectors/chirp-vectors.jsonl`. It lets the reference's own tools (`chirp`
-with every command of its help, from arguments, from a script and at a terminal; `chirp_get`, `chirp_put`,
-`chirp_stream_files`, `chirp_benchmark`, `chirp_distribute`, `chirp_status`, `catalog_query`,
-`chirp_audit_cluster`; a shell script that starts the server) do the same on both servers and compares
-what they print, their exit codes and the trees they leave; and it lets our client work against the
-reference's server.
+recorded vector of `conformance/vectors/chirp-vectors.jsonl`. In *the matrix* the reference's tools and ours
+(`chirp` with every command of its help, from arguments, from a script and at a terminal; `chirp_get`,
+`chirp_put`, `chirp_stream_files`, `chirp_status`; a shell script that starts the server) do the same on the
+reference's server and on ours: each journey in all four cells, transfers between servers in both
+directions, tickets made by one side's client and used by the other's. All that they print, their exit
+codes, and the trees that they leave on the servers and beside the tools are compared with the
+reference's client on the reference's server. `chirp_benchmark`, `chirp_distribute` and `chirp_audit_cluster`
+of the reference do the same on both servers.
 
 A vector is a *must*, a *should* (a sensible different answer is tolerable) or a *quirk* (an accident
 of the reference). Both servers must pass every *must*. Where ours answers a *should* or a *quirk*
@@ -34,6 +37,7 @@ pub fn page(
     vectors: &[Vector],
     differences: &Differences,
     random: &Accepted,
+    matrix: &matrix::accepted::Accepted,
     coverage: &Coverage,
     proof: &Proof,
 ) -> String {
@@ -62,6 +66,7 @@ pub fn page(
         }
     }
     random_scripts(&mut page, random);
+    journeys(&mut page, matrix);
     requests(&mut page, coverage);
     methods(&mut page, coverage);
     options(&mut page, coverage);
@@ -88,6 +93,24 @@ fn random_scripts(page: &mut String, random: &Accepted) {
             page,
             "| {} | {reference} | {ours} | {reason} |",
             code(&requests)
+        );
+    }
+}
+
+fn journeys(page: &mut String, matrix: &matrix::accepted::Accepted) {
+    page.push_str(
+        "\nThe journeys of the matrix (`conformance matrix`, all in every test run) show these; anything else \
+         that differs fails, and so does an entry that no longer differs.\n\n\
+         | Journeys | | Why |\n|---|---|---|\n",
+    );
+    for entry in matrix.entries() {
+        let _ = writeln!(
+            page,
+            "| {} | {} of our {} | {} |",
+            code(&entry.journeys),
+            entry.part,
+            entry.whose(),
+            entry.reason
         );
     }
 }

@@ -18,7 +18,7 @@ use conformance::program::{Maker, Program};
 use conformance::proof::Proof;
 use conformance::target::{Options, Server};
 use conformance::vector::{self, Vector};
-use conformance::{render, script};
+use conformance::{matrix, render, script};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Vectors that are one story: they run once and in order, on a server of their own, as one case.
@@ -33,6 +33,7 @@ fn main() -> Result<ExitCode> {
         &vectors,
         &differences,
         &Accepted::load()?,
+        &matrix::accepted::Accepted::written()?,
         &Coverage::written()?,
         &Proof::written()?,
     );
@@ -208,10 +209,11 @@ fn checks(
     vectors: &[Vector],
     differences: &Differences,
     random: &Accepted,
+    matrix: &matrix::accepted::Accepted,
     coverage: &Coverage,
     proof: &Proof,
 ) -> Vec<Trial> {
-    let page = render::page(vectors, differences, random, coverage, proof);
+    let page = render::page(vectors, differences, random, matrix, coverage, proof);
     vec![Trial::test(
         "suite::conformance-page-is-up-to-date",
         move || {

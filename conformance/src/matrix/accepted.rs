@@ -106,10 +106,59 @@ fn is_named(journey: &str, name: &str) -> bool {
 }
 
 impl Entry {
+    /// Returns whose second does otherwise: `clients` or `server`.
+    #[must_use]
+    pub fn whose(&self) -> &'static str {
+        match self.side {
+            Kind::Clients => "clients",
+            Kind::Servers => "server",
+        }
+    }
+
     pub(super) fn covers(&self, difference: &Difference) -> bool {
         self.part == difference.part
             && self.step.is_match(&difference.step)
             && self.first.is_match(&difference.first)
             && self.second.is_match(&difference.here)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: &str = "[[difference]]\njourneys = [\"batch::cat\"]\nside = \"clients\"\n\
+        step = \"a.*\"\npart = \"stdout\"\nfirst = \"x+\"\nsecond = \"y\"\nreason = \"r\"\n";
+
+    #[test]
+    fn the_list_is_well_formed() {
+        Accepted::written().unwrap();
+    }
+
+    #[test]
+    fn an_unknown_journey_is_an_error() {
+        let text = ENTRY.replace("batch::cat", "batch::none");
+        let error = Accepted::parse(&text).unwrap_err();
+        assert!(error.to_string().contains("no journey"), "{error}");
+    }
+
+    #[test]
+    fn a_pattern_has_to_match_all() {
+        let accepted = Accepted::parse(ENTRY).unwrap();
+        let difference = |first: &str, here: &str| Difference {
+            step: "a step".to_owned(),
+            part: "stdout".to_owned(),
+            first: first.to_owned(),
+            here: here.to_owned(),
+        };
+        let entry = &accepted.entries()[0];
+        assert!(entry.covers(&difference("xx", "y")));
+        assert!(!entry.covers(&difference("xx", "y and more")));
+        assert!(!entry.covers(&difference("z", "y")));
+        let other = Difference {
+            part: "stderr".to_owned(),
+            ..difference("xx", "y")
+        };
+        assert!(!entry.covers(&other));
     }
 }

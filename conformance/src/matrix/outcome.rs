@@ -360,3 +360,81 @@ impl fmt::Display for Outcome {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::Mix;
+    use super::*;
+
+    fn step(what: &str, stdout: &str) -> Step {
+        Step {
+            what: what.to_owned(),
+            parts: vec![("stdout", stdout.to_owned())],
+        }
+    }
+
+    /// A journey in four cells of which the last has this record.
+    fn judged(record: Record, accepted: &str) -> Outcome {
+        let good = Record::done(vec![step("a", "x"), step("b", "y")]);
+        let mut records = vec![good.clone(), good.clone(), good, record];
+        let cells = Mix::Apart.cells(1).into_iter();
+        let cells = cells.map(|cell| CellOutcome {
+            clients: "some".to_owned(),
+            servers: "others".to_owned(),
+            verdict: Verdict::Same,
+            cell,
+            record: records.remove(0),
+        });
+        let accepted = Accepted::parse(accepted).unwrap();
+        Outcome::compare("batch::cat".to_owned(), cells.collect(), &accepted)
+    }
+
+    const ENTRY: &str = "[[difference]]\njourneys = [\"cat\"]\nside = \"clients\"\nstep = \"b\"\n\
+        part = \"stdout\"\nfirst = \"y\"\nsecond = \"z\"\nreason = \"r\"\n";
+
+    #[test]
+    fn what_is_the_same_is_clean() {
+        let record = Record::done(vec![step("a", "x"), step("b", "y")]);
+        assert!(judged(record, "").is_clean());
+    }
+
+    #[test]
+    fn a_difference_is_found_and_shown() {
+        let record = Record::done(vec![step("a", "x"), step("b", "z")]);
+        let outcome = judged(record, "");
+        assert!(!outcome.is_clean());
+        let text = outcome.to_string();
+        assert!(text.contains("- y") && text.contains("+ z"), "{text}");
+    }
+
+    #[test]
+    fn an_accepted_difference_is_clean_and_has_its_reason() {
+        let record = Record::done(vec![step("a", "x"), step("b", "z")]);
+        let outcome = judged(record, ENTRY);
+        assert!(outcome.is_clean(), "{outcome}");
+        let reasons = BTreeSet::from(["r".to_owned()]);
+        assert_eq!(outcome.cells[3].verdict, Verdict::Accepted { reasons });
+    }
+
+    #[test]
+    fn an_accepted_difference_that_does_not_show_is_not_clean() {
+        let record = Record::done(vec![step("a", "x"), step("b", "y")]);
+        let outcome = judged(record, ENTRY);
+        assert!(!outcome.is_clean());
+        assert_eq!(outcome.stale, ["r"]);
+    }
+
+    #[test]
+    fn a_step_that_is_missing_differs() {
+        let record = Record::done(vec![step("a", "x")]);
+        assert!(!judged(record, "").is_clean());
+    }
+
+    #[test]
+    fn a_set_up_that_did_not_take_is_no_pass_even_in_all_cells() {
+        let record = Record::not_set_up(&anyhow::anyhow!("no server"));
+        let outcome = judged(record, "");
+        assert!(!outcome.is_clean());
+        assert!(outcome.to_string().contains("error of the suite"));
+    }
+}

@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use conformance::account::Account;
+use conformance::matrix::clients::Clients;
 use conformance::program::{Maker, Program};
 use conformance::target::{Options, Server};
 use conformance::tool::{self, Outcome};
@@ -20,6 +21,25 @@ use serde_json::Value;
 /// How long the catalog may take to start, and an update to arrive.
 const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
+/// How often the catalog is started anew because its port was taken.
+const TRIES: u32 = 10;
+
+/// What is asked for by both clients.
+const QUERIES: &[&[&str]] = &[
+    &[],
+    &["-l"],
+    &["-s"],
+    &["-T"],
+    &["-a"],
+    &["--server-project=a-project"],
+    &["--server-project=another"],
+    &["owner", "an-owner"],
+    &["owner", "somebody"],
+    &["no-such-name"],
+    &["--where=port>0"],
+    &["--where=owner==\"an-owner\"", "-s"],
+    &["-A", "1K"],
+];
 
 /// A running `catalog_server`, killed with its children when dropped.
 struct Catalog {
@@ -29,8 +49,24 @@ struct Catalog {
 
 impl Catalog {
     fn start(directory: &Path, account: &Account) -> Result<Self> {
-        let log = File::create(directory.join("catalog-log"))?;
+        let mut tries = 1;
+        loop {
+            match Self::start_once(directory, account) {
+                // It finds a port that is free for TCP, then needs it for UDP too; what starts at the
+                // same time can be faster.
+                Err(error) if tries < TRIES && format!("{error:#}").contains("in use") => {
+                    tries += 1
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn start_once(directory: &Path, account: &Account) -> Result<Self> {
+        let log = directory.join("catalog-log");
+        let output = File::create(&log)?;
         let port = directory.join("catalog-port");
+        let _ = fs::remove_file(&port);
         let mut command = Command::new(Program::reference("catalog_server")?.path);
         command
             .args(["-I", "127.0.0.1", "-u", "-", "-Z"])
@@ -39,8 +75,8 @@ impl Catalog {
             .arg(directory.join("history"))
             .current_dir(directory)
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
+            .stdout(output.try_clone()?)
+            .stderr(output)
             .process_group(0);
         account.apply(&mut command);
         let mut catalog = Self {
@@ -49,12 +85,20 @@ impl Catalog {
         };
         let deadline = Instant::now() + LIMIT;
         loop {
+            let said = || fs::read_to_string(&log).unwrap_or_default();
+            if let Some(status) = catalog.child.try_wait()? {
+                bail!("the catalog ended ({status}): {}", said());
+            }
             let text = fs::read_to_string(&port).unwrap_or_default();
             if let Some(number) = text.strip_suffix('\n') {
                 catalog.address.set_port(number.parse()?);
                 return Ok(catalog);
             }
-            ensure!(Instant::now() < deadline, "the catalog does not start");
+            ensure!(
+                Instant::now() < deadline,
+                "the catalog does not start: {}",
+                said()
+            );
             thread::sleep(POLL);
         }
     }
@@ -70,7 +114,7 @@ impl Drop for Catalog {
 }
 
 /// Lets both servers tell one catalog about themselves, and holds what the reference's tools show of
-/// the one against what they show of the other.
+/// the one against what they show of the other, and what our tools show against that.
 pub(crate) fn both_are_shown_alike() -> Result<()> {
     let account = Account::unprivileged()?;
     let work = tempfile::Builder::new().prefix("conformance-").tempdir()?;
@@ -81,17 +125,13 @@ pub(crate) fn both_are_shown_alike() -> Result<()> {
     let reference = Server::start(&Program::server(Maker::Reference)?, &options)?;
     let ours = Server::start(&Program::server(Maker::Ours)?, &options)?;
     let ports = [reference.address().port(), ours.address().port()];
-    let run = |program: &str, words: &[&str]| -> Result<Outcome> {
+    let ask = |program: &Path, words: &[&str]| -> Result<Outcome> {
         let catalog = catalog.address.to_string();
-        let arguments = [&["-t", "5", "-c", catalog.as_str()], words].concat();
-        tool::run(
-            &Program::reference(program)?.path,
-            &arguments,
-            work.path(),
-            &account,
-            b"",
-        )?
-        .succeeds()
+        let arguments = [&["-t", "20", "-c", catalog.as_str()], words].concat();
+        tool::run(program, &arguments, work.path(), &account, b"")
+    };
+    let run = |program: &str, words: &[&str]| -> Result<Outcome> {
+        ask(&Program::reference(program)?.path, words)?.succeeds()
     };
 
     let deadline = Instant::now() + LIMIT;
@@ -149,6 +189,16 @@ pub(crate) fn both_are_shown_alike() -> Result<()> {
     let [first, second] = ports.map(|port| format!("{name}:{port}"));
     brief.lists(&[&first, &second])?;
     run("chirp_status", &["-T"])?.has_line("NODES: 2")?;
+
+    let status = Clients::ours()?.tool("chirp_status");
+    for words in QUERIES {
+        let theirs = ask(&Program::reference("chirp_status")?.path, words)?;
+        let own = ask(&status, words)?;
+        ensure!(
+            theirs.code == own.code && theirs.stdout == own.stdout && theirs.stderr == own.stderr,
+            "the reference's client: {theirs}\nours: {own}"
+        );
+    }
 
     let found = run("catalog_query", &["-w", &format!("port=={}", ports[1])])?;
     let found: Vec<Value> = serde_json::from_slice(&found.stdout)?;

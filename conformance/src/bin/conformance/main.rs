@@ -11,7 +11,7 @@ use conformance::differences::{Differences, path};
 use conformance::fuzz::accepted::Accepted;
 use conformance::proof::Proof;
 use conformance::suite::results::Conclusion;
-use conformance::{render, seeds, vector};
+use conformance::{matrix, render, seeds, vector};
 
 mod compare;
 mod examples;
@@ -114,6 +114,7 @@ fn run(command: Command) -> Result<Conclusion> {
                 &vectors,
                 &differences,
                 &Accepted::load()?,
+                &matrix::accepted::Accepted::written()?,
                 &Coverage::written()?,
                 &Proof::written()?,
             );
