@@ -72,7 +72,8 @@ struct Scene {
     servers: usize,
     /// Whether the two sides meet in it.
     mix: Mix,
-    /// Tools that it needs besides `chirp`, without which it is left out.
+    /// Tools, or commands as `chirp COMMAND`, that not every set of clients has, and without which it is
+    /// left out.
     tools: &'static [&'static str],
     act: fn(&mut Play<'_>) -> Result<()>,
 }
@@ -134,7 +135,11 @@ fn record(
 ) -> Record {
     let lacking = cell.clients.iter().find_map(|side| {
         let clients = side.of(clients);
-        let tool = journey.scene.tools.iter().find(|tool| !clients.has(tool))?;
+        let tool = journey
+            .scene
+            .tools
+            .iter()
+            .find(|tool| !clients.offers(tool))?;
         Some(format!("{} have no {tool}", clients.label()))
     });
     if let Some(reason) = lacking {

@@ -30,6 +30,14 @@ const fn with_two(name: &'static str, act: Act) -> Scene {
     }
 }
 
+/// Commands for arrays spread over several servers, which not every client has.
+const fn of_matrices(name: &'static str) -> Scene {
+    Scene {
+        tools: &["chirp matrix_create"],
+        ..with_two(name, matrix)
+    }
+}
+
 pub(in crate::matrix) const SCENES: &[Scene] = &[
     scene("audit", audit),
     scene("cat", cat),
@@ -56,9 +64,9 @@ pub(in crate::matrix) const SCENES: &[Scene] = &[
     scene("lpwd", lpwd),
     scene("ls", ls),
     with_options("lsalloc", "-Q 10MB", lsalloc),
-    with_two("matrix_create", matrix),
-    with_two("matrix_delete", matrix),
-    with_two("matrix_list", matrix),
+    of_matrices("matrix_create"),
+    of_matrices("matrix_delete"),
+    of_matrices("matrix_list"),
     scene("md5", md5),
     with_options("mkalloc", "-Q 10MB", mkalloc),
     scene("mkdir", mkdir),
