@@ -51,7 +51,7 @@ impl Catalog {
     fn start(directory: &Path, account: &Account) -> Result<Self> {
         let mut tries = 1;
         loop {
-            match Self::start_once(directory, account) {
+            match Self::start_once(directory, account, tries) {
                 // It finds a port that is free for TCP, then needs it for UDP too; what starts at the
                 // same time can be faster.
                 Err(error) if tries < TRIES && format!("{error:#}").contains("in use") => {
@@ -62,7 +62,7 @@ impl Catalog {
         }
     }
 
-    fn start_once(directory: &Path, account: &Account) -> Result<Self> {
+    fn start_once(directory: &Path, account: &Account, tries: u32) -> Result<Self> {
         let log = directory.join("catalog-log");
         let output = File::create(&log)?;
         let port = directory.join("catalog-port");
@@ -78,6 +78,9 @@ impl Catalog {
             .stdout(output.try_clone()?)
             .stderr(output)
             .process_group(0);
+        // Not where servers look for a port at the same time, and elsewhere at each try.
+        let low = 20_000 + (std::process::id() + tries * 997) % 10_000;
+        command.env("TCP_LOW_PORT", low.to_string());
         account.apply(&mut command);
         let mut catalog = Self {
             child: command.spawn().context("cannot run catalog_server")?,
@@ -190,7 +193,8 @@ pub(crate) fn both_are_shown_alike() -> Result<()> {
     brief.lists(&[&first, &second])?;
     run("chirp_status", &["-T"])?.has_line("NODES: 2")?;
 
-    let status = Clients::ours()?.tool("chirp_status");
+    let clients = Clients::ours()?;
+    let status = clients.tool("chirp_status");
     for words in QUERIES {
         let theirs = ask(&Program::reference("chirp_status")?.path, words)?;
         let own = ask(&status, words)?;
