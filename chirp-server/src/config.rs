@@ -8,6 +8,7 @@ use std::time::Duration;
 use beacon::HostPort;
 use clap::Parser;
 
+use crate::listener::SocketMode;
 use crate::third_party::ThirdParty;
 
 /// Serves one directory over the Chirp protocol, to the subjects that its ACLs name, and with
@@ -35,6 +36,20 @@ pub struct Args {
     /// Listen on this address only [default: all, IPv6 and IPv4].
     #[arg(short = 'I', long, value_name = "ADDR")]
     pub interface: Option<IpAddr>,
+
+    /// Listen on this Unix socket as well. Its clients have no address: they log in by unix or ticket.
+    #[arg(long, value_name = "PATH")]
+    pub listen_unix: Option<PathBuf>,
+
+    /// Who may connect to the socket of --listen-unix, as for chmod: 600 lets only the server's own
+    /// account, 666 everybody who can reach it and log in.
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "600",
+        requires = "listen_unix"
+    )]
+    pub listen_unix_mode: SocketMode,
 
     /// Choose a free port, as with -p 0, and write it to this file.
     #[arg(short = 'Z', long, value_name = "FILE")]

@@ -11,7 +11,6 @@ mod remote;
 mod stream;
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +21,6 @@ use bytes::{Buf, BytesMut};
 use chirp_proto::parse::{Decoder, Step};
 use chirp_proto::{Code, Request, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -33,6 +31,7 @@ use crate::listener::Stop;
 use crate::outcome::{Outcome, Receiver, Then};
 use crate::server::Server;
 use crate::session::Session;
+use crate::socket::{Peer, Socket};
 use crate::transfer::{self, Collect, Discard, Progress, Sink};
 
 /// Bytes that are read at once while looking for requests.
@@ -57,7 +56,7 @@ const GROUPS_MAX: Duration = Duration::from_secs(30);
 const FLUSH_AT: usize = 64 * 1024;
 
 /// Serves one connection to its end.
-pub async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, stop: Stop) {
+pub async fn serve(server: Arc<Server>, stream: Socket, peer: Peer, stop: Stop) {
     let abort = stop.abort.clone();
     let work = serve_until_end(server, stream, peer, stop);
     tokio::select! {
@@ -74,14 +73,13 @@ pub async fn serve(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, sto
 
 async fn serve_until_end(
     server: Arc<Server>,
-    mut stream: TcpStream,
-    peer: SocketAddr,
+    mut stream: Socket,
+    peer: Peer,
     stop: Stop,
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    stream.set_nodelay()?;
     let mut input = BytesMut::with_capacity(READ);
-    let address = peer.ip().to_canonical();
-    let login = auth::login(&server.auth, address, &mut stream, &mut input);
+    let login = auth::login(&server.auth, peer.address(), &mut stream, &mut input);
     let Login { who, dialect } = tokio::select! {
         login = tokio::time::timeout(server.idle, login) => match login {
             Ok(Ok(login)) => login,
@@ -102,7 +100,8 @@ async fn serve_until_end(
         tally: server
             .clients
             .as_ref()
-            .map(|clients| clients.tally(address)),
+            .zip(peer.address())
+            .map(|(clients, address)| clients.tally(address)),
         draining: stop.drain,
         session: Session::new(who).speaking(dialect),
         decoder: Decoder::new(dialect),
@@ -116,7 +115,7 @@ async fn serve_until_end(
 
 /// Says why the connection ends, and waits a moment for the client to have read that: closing at once
 /// would take back what is still on its way, because the client has sent more than was read.
-async fn last_words(stream: &mut TcpStream, code: Code) -> io::Result<()> {
+async fn last_words(stream: &mut Socket, code: Code) -> io::Result<()> {
     let farewell = async {
         let mut words = BytesMut::new();
         encode::failure(code, &mut words);
@@ -133,7 +132,7 @@ async fn last_words(stream: &mut TcpStream, code: Code) -> io::Result<()> {
 
 struct Connection {
     server: Arc<Server>,
-    stream: TcpStream,
+    stream: Socket,
     session: Session,
     decoder: Decoder,
     input: BytesMut,

@@ -12,6 +12,7 @@
 //! | [`listener`] | accepting connections; the limit on them; shutdown |
 //! | [`connection`] | one client: login, then requests until the end |
 //! | [`auth`] | login methods |
+//! | [`socket`] | a client's connection, over TCP or a Unix socket |
 //! | [`session`] | what one connection holds: its subject and descriptors |
 //! | [`authorize`] | which rights a request needs; the one door to the files |
 //! | [`rules`] | the rights that each request needs, in one table |
@@ -60,6 +61,7 @@ mod random;
 pub mod rules;
 pub mod server;
 pub mod session;
+pub mod socket;
 pub mod space;
 pub mod spool;
 pub mod third_party;

@@ -1,5 +1,7 @@
 //! Accepting connections, the limit on them, and the end of them all.
 
+mod unix;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -9,13 +11,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection;
 use crate::server::Server;
+use crate::socket::{Peer, Socket};
+
+pub use unix::{SocketMode, UnixSocket};
 
 /// Connections that the kernel keeps until they are accepted; it has a limit of its own.
 const BACKLOG: i32 = 4096;
@@ -119,10 +124,52 @@ pub struct Stop {
     pub abort: CancellationToken,
 }
 
+/// Where connections come from.
+#[derive(Debug)]
+pub struct Listeners {
+    tcp: TcpListener,
+    unix: Option<(UnixListener, UnixSocket)>,
+}
+
+impl Listeners {
+    /// Begins to take connections from a TCP socket and, if there is one, a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot watch the Unix socket.
+    pub fn new(tcp: TcpListener, unix: Option<UnixSocket>) -> anyhow::Result<Self> {
+        let mut unix = unix;
+        let listener = unix.as_mut().and_then(UnixSocket::take);
+        let listener = listener.map(|socket| UnixListener::from_std(socket.into()));
+        let listener = listener
+            .transpose()
+            .context("cannot listen (--listen-unix)")?;
+        Ok(Self {
+            tcp,
+            unix: listener.zip(unix),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Peer)> {
+        let local = async {
+            match &self.unix {
+                Some((listener, _)) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = self.tcp.accept() => {
+                accepted.map(|(stream, peer)| (Socket::Tcp(stream), Peer::Network(peer)))
+            }
+            accepted = local => accepted.map(|(stream, _)| (Socket::Unix(stream), Peer::Local)),
+        }
+    }
+}
+
 /// Accepts connections until told to drain, then waits for the running ones as long as
 /// `drain_time` allows.
 pub async fn run(
-    listener: TcpListener,
+    listeners: Listeners,
     server: Arc<Server>,
     max_clients: usize,
     drain_time: Duration,
@@ -141,7 +188,7 @@ pub async fn run(
         };
         let Ok(permit) = permit else { break };
         let (stream, peer) = tokio::select! {
-            accepted = accept(&listener) => accepted,
+            accepted = accept(&listeners) => accepted,
             () = stop.drain.cancelled() => break,
         };
         let task = connection::serve(Arc::clone(&server), stream, peer, stop.clone());
@@ -150,7 +197,7 @@ pub async fn run(
             drop(permit);
         });
     }
-    drop(listener);
+    drop(listeners);
     connections.close();
     if tokio::time::timeout(drain_time, connections.wait())
         .await
@@ -165,10 +212,10 @@ pub async fn run(
     connections.wait().await;
 }
 
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listeners: &Listeners) -> (Socket, Peer) {
     let mut failing = false;
     loop {
-        match listener.accept().await {
+        match listeners.accept().await {
             Ok(accepted) => {
                 if failing {
                     tracing::info!("connections are accepted again");

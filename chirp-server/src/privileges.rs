@@ -69,6 +69,12 @@ pub fn choose(user: Option<&str>) -> anyhow::Result<Settling> {
 }
 
 impl Settling {
+    /// Returns the user and the group that root is to become, if it is.
+    #[must_use]
+    pub fn owner(&self) -> Option<(Uid, Gid)> {
+        self.0.as_ref().map(|user| (user.uid, user.gid))
+    }
+
     /// Becomes the user and returns the account that the process has from now on.
     ///
     /// To be called before any thread is started: Linux keeps identities by thread.

@@ -22,7 +22,7 @@ use crate::export::{Export, Policy};
 use crate::features::Identity;
 use crate::heavy::Heavy;
 use crate::jobs::Jobs;
-use crate::listener::{self, Stop};
+use crate::listener::{self, Listeners, Stop, UnixSocket};
 use crate::manner::Manner;
 use crate::privileges::{self, Account};
 use crate::third_party::ThirdParty;
@@ -85,6 +85,11 @@ pub fn run(args: Args, manner: Manner) -> anyhow::Result<()> {
         .transpose()?;
     let search = args.port_file.is_some() || args.port == 0;
     let socket = listener::bind(args.interface, args.port, search)?;
+    let local = args
+        .listen_unix
+        .as_deref()
+        .map(|path| UnixSocket::bind(path, args.listen_unix_mode.0, settling.owner()))
+        .transpose()?;
     let account = settling.settle()?;
     // What the server makes is nobody else's, as the reference has it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -98,7 +103,7 @@ pub fn run(args: Args, manner: Manner) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve(args, socket, account, cookie));
+    let outcome = runtime.block_on(serve(args, (socket, local), account, cookie));
     // A digest of a huge file would keep the process for as long as it takes, with nobody to tell.
     runtime.shutdown_background();
     outcome
@@ -116,6 +121,7 @@ fn absolute(mut args: Args) -> anyhow::Result<Args> {
     args.transient = args.transient.as_deref().map(named).transpose()?;
     args.cookie_file = args.cookie_file.as_deref().map(named).transpose()?;
     args.passwd = args.passwd.as_deref().map(named).transpose()?;
+    args.listen_unix = args.listen_unix.as_deref().map(named).transpose()?;
     args.port_file = args.port_file.as_deref().map(named).transpose()?;
     // `:stderr` and `:stdout` are no files.
     args.log = match args.log {
@@ -157,7 +163,7 @@ fn forbid_core_dumps() {
 
 async fn serve(
     args: Args,
-    socket: OwnedFd,
+    (socket, local): (OwnedFd, Option<UnixSocket>),
     account: Account,
     cookie: Option<CookieFile>,
 ) -> anyhow::Result<()> {
@@ -219,7 +225,7 @@ async fn serve(
     let advertising = advertise(&args, &root, address.port(), &account, &server);
     let sweeping = tokio::spawn(sweep_tickets(Arc::clone(server.export.tickets())));
     let clients = tokio::spawn(listener::run(
-        socket,
+        Listeners::new(socket, local)?,
         Arc::clone(&server),
         args.max_clients,
         args.drain,

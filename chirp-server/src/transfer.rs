@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, BytesMut};
 use chirp_proto::Code;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use crate::socket::Socket;
 
 /// Bytes that one step of a transfer moves at most.
 pub const CHUNK: usize = 256 * 1024;
@@ -88,7 +89,7 @@ impl Progress {
 ///
 /// Not cancel safe: part of `out` may have gone.
 pub async fn flush(
-    stream: &TcpStream,
+    stream: &Socket,
     out: &mut BytesMut,
     more: bool,
     progress: &mut Progress,
@@ -128,7 +129,7 @@ pub async fn flush(
 ///
 /// Not cancel safe.
 pub async fn send_file(
-    stream: &TcpStream,
+    stream: &Socket,
     file: &File,
     offset: u64,
     length: u64,
@@ -178,11 +179,7 @@ pub async fn send_file(
 /// # Cancel safety
 ///
 /// Not cancel safe.
-pub async fn send_to_end(
-    stream: &TcpStream,
-    file: &File,
-    progress: &mut Progress,
-) -> io::Result<()> {
+pub async fn send_to_end(stream: &Socket, file: &File, progress: &mut Progress) -> io::Result<()> {
     let mut position = 0;
     loop {
         let sent = stream.try_io(Interest::WRITABLE, || {
@@ -277,7 +274,7 @@ fn room(rest: u64) -> usize {
 ///
 /// Not cancel safe.
 pub async fn receive(
-    stream: &TcpStream,
+    stream: &Socket,
     buffered: &mut BytesMut,
     length: u64,
     sink: &mut impl Sink,
@@ -337,7 +334,7 @@ pub async fn receive(
 ///
 /// Not cancel safe: what came last may be lost.
 pub async fn receive_to_end(
-    stream: &TcpStream,
+    stream: &Socket,
     buffered: &mut BytesMut,
     sink: &mut impl Sink,
     progress: &mut Progress,
@@ -372,7 +369,7 @@ pub async fn receive_to_end(
 /// Reads and drops what the peer still sends after this side has said its last, until it closes
 /// its side; for as long as `patience` allows. A connection closed with unread bytes would be reset, and the
 /// peer might lose the end of what it was sent.
-pub async fn drop_until_end(stream: &TcpStream, patience: Duration) {
+pub async fn drop_until_end(stream: &Socket, patience: Duration) {
     let drain = async {
         let mut dropped = [0; 4096];
         loop {

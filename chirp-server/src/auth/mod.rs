@@ -67,7 +67,7 @@ pub enum AuthError {
     Io(#[from] std::io::Error),
 }
 
-/// Runs methods until one succeeds. There is no limit but the caller's deadline.
+/// Runs methods until one succeeds. `peer` is none for who came through a Unix socket. There is no limit but the caller's deadline.
 ///
 /// Bytes that were read but belong to the request phase stay in `buffer`.
 ///
@@ -80,7 +80,7 @@ pub enum AuthError {
 /// Not cancel safe: a connection whose login was cancelled is to be closed.
 pub async fn login<S>(
     config: &AuthConfig,
-    peer: IpAddr,
+    peer: Option<IpAddr>,
     stream: &mut S,
     buffer: &mut BytesMut,
 ) -> Result<Login, AuthError>
@@ -106,13 +106,14 @@ where
                     dialect: Dialect::Condor,
                 });
             }
-            tracing::info!(target: "auth", %peer, "wrong cookie");
+            tracing::info!(target: "auth", peer = ?peer, "wrong cookie");
             tokio::time::sleep(cookie::PAUSE).await;
             talk.say("-1\n").await?;
             continue;
         }
         let method = Method::from_name(&line).filter(|method| config.methods.contains(method));
-        let Some(method) = method else {
+        let attempt = method.and_then(|method| Attempt::new(method, peer));
+        let Some(attempt) = attempt else {
             // Only the first word: behind it a cookie may stand.
             let method = line
                 .split(u8::is_ascii_whitespace)
@@ -123,11 +124,12 @@ where
             continue;
         };
         // `opening` is what was not said yet: each write is a segment and a wake-up of the peer.
-        let (opening, proof) = match method {
-            Method::Address => ("yes\n", Proof::Given(peer.to_string().into_bytes())),
-            Method::Hostname => ("yes\n", hostname::lookup(peer).await),
-            Method::Unix => ("", unix::prove(config, &mut talk).await?),
-            Method::Ticket => ("", ticket::prove(&config.tickets, &mut talk).await?),
+        let method = attempt.method();
+        let (opening, proof) = match attempt {
+            Attempt::Address(peer) => ("yes\n", Proof::Given(peer.to_string().into_bytes())),
+            Attempt::Hostname(peer) => ("yes\n", hostname::lookup(peer).await),
+            Attempt::Unix => ("", unix::prove(config, &mut talk).await?),
+            Attempt::Ticket => ("", ticket::prove(&config.tickets, &mut talk).await?),
         };
         match proof {
             Proof::Given(proven) => {
@@ -151,6 +153,36 @@ where
             }
             Proof::Failed => talk.say(&format!("{opening}no\n")).await?,
             Proof::Declined => {}
+        }
+    }
+}
+
+/// A method with what it needs to know of the peer.
+enum Attempt {
+    Unix,
+    Ticket,
+    Hostname(IpAddr),
+    Address(IpAddr),
+}
+
+impl Attempt {
+    /// Returns none for a method that this peer cannot use: who came through a Unix socket has no
+    /// address, and so neither that nor a name.
+    fn new(method: Method, peer: Option<IpAddr>) -> Option<Self> {
+        Some(match method {
+            Method::Unix => Self::Unix,
+            Method::Ticket => Self::Ticket,
+            Method::Hostname => Self::Hostname(peer?),
+            Method::Address => Self::Address(peer?),
+        })
+    }
+
+    const fn method(&self) -> Method {
+        match self {
+            Self::Unix => Method::Unix,
+            Self::Ticket => Method::Ticket,
+            Self::Hostname(_) => Method::Hostname,
+            Self::Address(_) => Method::Address,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chirp_proto::Code;
 use rustix::net::sockopt;
-use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Connection;
@@ -75,25 +75,20 @@ impl Connection {
     /// for the answers. A peer that closed both sides refuses to be asked whether it is there, at once or when
     /// its system has forgotten the connection, after a minute as a rule.
     pub(super) async fn gone(&self) -> io::Error {
-        if let Err(error) = self.ask_for_life() {
-            tracing::debug!(target: "tcp", %error, "cannot watch whether the client is there");
-        }
-        match self.stream.ready(Interest::ERROR).await {
-            Ok(_) => match self.stream.take_error() {
-                Ok(Some(error)) | Err(error) => error,
-                // Something else has taken the error; that there was one says enough.
-                Ok(None) => io::Error::new(io::ErrorKind::ConnectionReset, "the client left"),
-            },
-            Err(error) => error,
-        }
+        let watching = |stream: &TcpStream| {
+            if let Err(error) = ask_for_life(stream) {
+                tracing::debug!(target: "tcp", %error, "cannot watch whether the client is there");
+            }
+        };
+        self.stream.gone(watching).await
     }
+}
 
-    fn ask_for_life(&self) -> rustix::io::Result<()> {
-        sockopt::set_tcp_keepidle(&self.stream, ASK_AFTER)?;
-        sockopt::set_tcp_keepintvl(&self.stream, ASK_AFTER)?;
-        sockopt::set_tcp_keepcnt(&self.stream, ASK_TIMES)?;
-        sockopt::set_socket_keepalive(&self.stream, true)
-    }
+fn ask_for_life(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(stream, ASK_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, ASK_AFTER)?;
+    sockopt::set_tcp_keepcnt(stream, ASK_TIMES)?;
+    sockopt::set_socket_keepalive(stream, true)
 }
 
 fn broken_off(code: Code) -> io::Error {

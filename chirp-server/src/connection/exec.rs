@@ -123,7 +123,7 @@ impl Connection {
 
     /// Hands the connection to an execution's stream until `done`.
     async fn stream(&mut self, attach: AttachTicket) -> io::Result<()> {
-        let (mut reader, mut writer) = self.stream.split();
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
         let settings = StreamSettings::default();
         stream::serve(attach, &mut reader, &mut self.input, &mut writer, settings)
             .await

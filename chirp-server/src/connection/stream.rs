@@ -39,8 +39,7 @@ impl Connection {
         let kept =
             received.and_then(|()| sink.finish().map_err(|code| io::Error::other(code.text())));
         if kept.is_err() {
-            let reset = Some(Duration::ZERO);
-            rustix::net::sockopt::set_socket_linger(&self.stream, reset)?;
+            self.stream.end_in_reset()?;
         }
         kept.map(drop)
     }

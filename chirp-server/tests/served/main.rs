@@ -25,6 +25,7 @@ mod crowd;
 mod exec;
 mod input;
 mod jobs;
+mod library;
 mod login;
 mod names;
 mod options;
