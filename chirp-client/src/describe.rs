@@ -39,6 +39,7 @@ pub(crate) fn object(request: &Request) -> String {
         | R::Utime { path, .. }
         | R::Hash { path, .. }
         | R::Sha256 { path }
+        | R::Store { path, .. }
         | R::Getacl { path }
         | R::Setacl { path, .. }
         | R::Resetacl { path, .. } => printable(path.as_bytes()),

@@ -272,6 +272,12 @@ impl Line<'_> {
 
             R::Features => self.verb("features"),
             R::Sha256 { path } => self.verb("sha256").path(path),
+            R::Store {
+                path,
+                mode,
+                mtime,
+                length,
+            } => self.verb("store").path(path).n(*mode).n(*mtime).n(*length),
             R::Exec { length } => self.verb("exec").n(*length),
             R::ExecAttach {
                 execution,

@@ -362,6 +362,13 @@ pub enum Request {
     Sha256 {
         path: VirtualPath,
     },
+    /// A whole file whose content follows at once, with its mode and time of modification.
+    Store {
+        path: VirtualPath,
+        mode: u32,
+        mtime: i64,
+        length: u64,
+    },
     Exec {
         length: u64,
     },
@@ -689,6 +696,7 @@ impl Request {
             | Self::JobKill { length }
             | Self::JobReap { length }
             | Self::JobStatus { length }
+            | Self::Store { length, .. }
             | Self::Exec { length } => *length,
             Self::Swrite { stride, .. } => stride.length,
             _ => 0,

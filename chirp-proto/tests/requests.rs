@@ -265,6 +265,14 @@ fn any_request() -> impl Strategy<Value = Request> {
             mode,
             length
         }),
+        (path(), any::<u32>(), any::<i64>(), any_count()).prop_map(
+            |(path, mode, mtime, length)| R::Store {
+                path,
+                mode,
+                mtime,
+                length
+            }
+        ),
         path().prop_map(|path| R::Getlongdir { path }),
         (path(), any::<u32>()).prop_map(|(path, mode)| R::Mkdir { path, mode }),
         (path(), path()).prop_map(|(from, to)| R::Rename { from, to }),

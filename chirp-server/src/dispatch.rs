@@ -115,6 +115,16 @@ fn attempt(export: &Export, session: &mut Session, request: &Request) -> Result<
             body::putfile(export, &target, replace, *mode, *length)
         }
 
+        Request::Store {
+            path,
+            mode,
+            mtime,
+            length,
+        } => {
+            let (target, replace) = door.put(path)?;
+            body::store(export, &target, replace, (*mode, *mtime), *length)
+        }
+
         Request::Getstream { path } => stream::getstream(&door.look(path, Yes, Rights::READ)?),
         Request::Putstream { path } => {
             let (target, replace) = door.put(path)?;

@@ -30,9 +30,9 @@ impl Identity {
     /// Returns the capabilities that beacons announce: those of `features`.
     #[must_use]
     pub fn capabilities(&self, exec: bool) -> BTreeMap<String, i64> {
-        let sha256 = ("sha256".to_owned(), 1);
+        let always = ["sha256", "store"].map(|name| (name.to_owned(), 1));
         let exec = exec.then(|| ("exec".to_owned(), 1));
-        exec.into_iter().chain([sha256]).collect()
+        exec.into_iter().chain(always).collect()
     }
 
     /// Returns the answer to `features`.

@@ -28,7 +28,7 @@ pub const RULES: &[Rule] = &[
     rule(&["lstat"], &["l"]),
     rule(&["getdir", "getlongdir", "search"], &["l"]),
     rule(&["access", "open"], &["r", "w", "x", "l", "p"]),
-    rule(&["putfile", "putstream"], &["w", "p"]),
+    rule(&["putfile", "putstream", "store"], &["w", "p"]),
     rule(
         &["chmod", "chown", "lchown", "truncate", "utime", "setrep"],
         &["w"],

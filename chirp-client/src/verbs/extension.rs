@@ -40,4 +40,35 @@ impl Client {
         let digest = self.counted(&Request::Sha256 { path }, 32).await?;
         self.whole_digest(digest, 32)
     }
+
+    /// Sends a whole file, which appears under its name, in place of what had it, when all of it is
+    /// there; `mode` is set as by `chmod`, and `mtime`, in seconds since 1970, as by `utime`. Unlike
+    /// for `putfile` nothing is waited for: many can be on their way at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with code -8 from a server whose [`Client::features`] do not have `store`.
+    /// Do not try: such a server takes the content for requests.
+    pub async fn store(
+        &self,
+        path: &VirtualPath,
+        mode: u32,
+        mtime: i64,
+        content: Bytes,
+    ) -> Result<(), Error> {
+        let length = content.len() as u64;
+        let request = Request::Store {
+            path: path.clone(),
+            mode,
+            mtime,
+            length,
+        };
+        let stored = self.number_with(&request, content).await?;
+        if stored == length {
+            return Ok(());
+        }
+        Err(self.violation(format!(
+            "store {path}: {length} bytes were sent, {stored} confirmed"
+        )))
+    }
 }

@@ -369,6 +369,17 @@ fn parse_body_verb(verb: &[u8], w: &mut Words<'_>) -> Result<Option<Request>, Ma
         b"job_status" => Request::JobStatus {
             length: w.counted(Code::NoMemory)?,
         },
+        b"store" => {
+            let path = w.path();
+            let (mode, mtime, length) = (w.mode()?, w.number()?, w.unsigned()?);
+            let path = path.map_err(after_body(length))?;
+            Request::Store {
+                path,
+                mode,
+                mtime,
+                length,
+            }
+        }
         b"exec" => Request::Exec {
             length: w.unsigned()?,
         },

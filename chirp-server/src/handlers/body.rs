@@ -37,16 +37,36 @@ pub(crate) fn putfile(
     let mut upload = Upload::begin(target, mode, replace, &export.journal, &export.space)?;
     // What does not fit is refused before the client sends it.
     upload.reserve(length)?;
-    let sink: Box<dyn Receiver> = if target.is_acl_file() {
-        Box::new(ListUpload {
-            upload,
-            dir: target.holder().clone(),
-            locks: Arc::clone(export.acls.locks()),
-        })
-    } else {
-        Box::new(upload)
-    };
+    let sink = into_place(export, target, upload);
     Ok(Outcome::ReceiveAfterGo { length, sink })
+}
+
+/// Receives a whole file as [`putfile`] does, but without a go-ahead, so that a client can send the
+/// next one behind it; what is refused is read and dropped. Mode and time of modification are the
+/// client's, also where a file is replaced.
+pub(crate) fn store(
+    export: &Export,
+    target: &Granted,
+    replace: Replace,
+    (mode, mtime): (u32, i64),
+    length: u64,
+) -> Result<Outcome, Failure> {
+    let mut upload = Upload::begin(target, mode, replace, &export.journal, &export.space)?;
+    upload.reserve(length)?;
+    upload.describe(mode, mtime);
+    let sink = into_place(export, target, upload);
+    Ok(Outcome::Receive { length, sink })
+}
+
+fn into_place(export: &Export, target: &Granted, upload: Upload) -> Box<dyn Receiver> {
+    if !target.is_acl_file() {
+        return Box::new(upload);
+    }
+    Box::new(ListUpload {
+        upload,
+        dir: target.holder().clone(),
+        locks: Arc::clone(export.acls.locks()),
+    })
 }
 
 /// The upload of an access control list. It takes its place between two changes, so that none that has

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::located::new_file_mode;
+use super::located::{changed_mode, new_file_mode};
 use super::temporary::{Replace, Temporary};
 use super::{Dir, Journal, Located, Object, xattr};
 use crate::space::{Reservation, Space};
@@ -19,6 +19,8 @@ pub struct Upload {
     temporary: Temporary,
     name: Vec<u8>,
     mode: Mode,
+    /// The mode and the time of modification that the file gets in any case.
+    described: Option<(Mode, i64)>,
     replace: Replace,
     written: u64,
     space: Reservation,
@@ -63,6 +65,7 @@ impl Upload {
             temporary,
             name: target.name().to_vec(),
             mode,
+            described: None,
             replace,
             written: 0,
             space: Reservation::new(space, target.holder(), target.name())?,
@@ -76,6 +79,12 @@ impl Upload {
     /// `NOSPC`.
     pub fn reserve(&mut self, length: u64) -> Result<(), Errno> {
         self.space.grow(self.written, length)
+    }
+
+    /// Gives the file this mode, as `chmod` would, and this time of modification, in seconds since
+    /// 1970, in place of those it would have.
+    pub fn describe(&mut self, mode: u32, mtime: i64) {
+        self.described = Some((changed_mode(mode, false), mtime));
     }
 
     /// Appends content.
@@ -118,6 +127,7 @@ impl Upload {
             temporary,
             name,
             mode: new_mode,
+            described,
             replace,
             written,
             space,
@@ -130,7 +140,7 @@ impl Upload {
                     FileType::Directory => return Err(Errno::ISDIR),
                     FileType::RegularFile => {
                         let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
-                        if mode != new_mode {
+                        if mode != new_mode && described.is_none() {
                             rustix::fs::fchmod(&file, mode)?;
                         }
                         copy_attributes(&dir, &name, &file)?;
@@ -141,6 +151,20 @@ impl Upload {
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
             }
+        }
+        if let Some((mode, mtime)) = described {
+            if mode != new_mode {
+                rustix::fs::fchmod(&file, mode)?;
+            }
+            let time = rustix::fs::Timespec {
+                tv_sec: mtime,
+                tv_nsec: 0,
+            };
+            let times = rustix::fs::Timestamps {
+                last_access: time,
+                last_modification: time,
+            };
+            rustix::fs::futimens(&file, &times)?;
         }
         space.install(&dir, &name, written, || {
             if exchange {

@@ -134,11 +134,14 @@ fn features_tell_what_is_served_and_stay_the_same_for_one_run() {
     let server = place.serve(&["--exec"]);
     let first = features(&server);
     assert_eq!(first, features(&server));
-    assert_eq!(first["features"], json!({"exec": 1, "sha256": 1}));
+    assert_eq!(
+        first["features"],
+        json!({"exec": 1, "sha256": 1, "store": 1})
+    );
     assert_eq!(first["limits"]["exec_request_bytes"], 1_048_576);
     drop(server);
     let second = features(&place.serve(&[]));
-    assert_eq!(second["features"], json!({"sha256": 1}));
+    assert_eq!(second["features"], json!({"sha256": 1, "store": 1}));
     assert_eq!(first["boot"], second["boot"]);
     assert_ne!(first["run"], second["run"]);
 }

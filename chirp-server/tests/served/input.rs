@@ -72,6 +72,7 @@ fn unknown_verbs_and_missing_words_are_invalid_and_surplus_words_are_nothing() {
         "md5",
         "hash md5",
         "sha256",
+        "store /x 420 1",
         "whoami",
         "getacl",
         "setacl / unix:x",

@@ -32,6 +32,7 @@ mod options;
 mod presence;
 mod space;
 mod start;
+mod store;
 mod streams;
 mod third;
 mod time;

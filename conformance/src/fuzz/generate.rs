@@ -338,6 +338,7 @@ pub fn request(kind: Kind, rng: &mut Rng) -> Option<(Request, Vec<u8>)> {
         // Extensions that one of the servers has: there is nothing to compare them with.
         | Kind::Features
         | Kind::Sha256
+        | Kind::Store
         | Kind::Exec
         | Kind::ExecAttach
         | Kind::ExecStatus

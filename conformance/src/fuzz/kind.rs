@@ -45,6 +45,6 @@ kinds! {
     Lsalloc, Mkalloc,
     JobCreate, JobCommit, JobKill, JobReap, JobStatus, JobWait,
     GetJobAttr, GetJobAttrDelayed, SetJobAttr, SetJobAttrDelayed, Ulog, Constrain, Lookup, Version,
-    Features, Sha256,
+    Features, Sha256, Store,
     Exec, ExecAttach, ExecStatus, ExecWait, ExecSignal, ExecList, ExecRemove, ExecOutput,
 }

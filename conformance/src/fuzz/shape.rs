@@ -120,6 +120,7 @@ impl Shape {
             | Kind::Ulog
             | Kind::Constrain
             | Kind::Version
+            | Kind::Store
             | Kind::Exec
             | Kind::ExecAttach
             | Kind::ExecSignal
