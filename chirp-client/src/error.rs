@@ -150,6 +150,32 @@ pub enum Error {
         reason: String,
     },
 
+    /// A copy needs more space than there is; nothing was copied.
+    #[error("{place}: {needed} bytes are needed and {available} are free; make room or copy less")]
+    NoSpace {
+        /// The directory, with its host where that is another one.
+        place: String,
+        /// What would have to be written, in bytes.
+        needed: u64,
+        /// What may be written, in bytes.
+        available: u64,
+    },
+
+    /// A transfer was ended by [`crate::transfer::TransferOptions::cancel`].
+    #[error("the copy was given up before its end")]
+    Cancelled,
+
+    /// What arrived is not what was sent.
+    #[error("{path}: its {digest} differs from that of the original: {remedy}")]
+    Different {
+        /// The copy, with its host where that is another one.
+        path: String,
+        /// The digest that was compared.
+        digest: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+
     /// Some entries of a tree were not copied; all others were.
     #[error(transparent)]
     Incomplete(#[from] Box<Incomplete>),

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use chirp_client::transfer::{self, TransferOptions};
+use chirp_client::transfer::{self, Placement, TransferOptions};
 use chirp_client::{Client, Code, Error, Method, OpenFlags};
 use support::{LIMIT, answered, pair, path, stranger};
 use tokio::time::timeout;
@@ -359,8 +359,7 @@ async fn a_listing_cannot_lead_out_of_the_target() {
         let both = async { tokio::join!(get, script).0 };
         let error = timeout(LIMIT, both).await.unwrap().unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }), "{error}");
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
-        assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 }
 
@@ -370,32 +369,45 @@ async fn a_link_that_the_server_sends_is_not_written_through() {
     let outside = root.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
     let target = root.path().join("target");
+    let options = TransferOptions {
+        placement: Placement::Exact,
+        ..TransferOptions::default()
+    };
+    // What is a link at first is a directory later.
     let (client, mut peer) = pair().await;
     let script = async {
-        peer.expect("stat /d\n")
-            .await
-            .send(format!("0\n{DIRECTORY}"))
-            .await;
-        // The same name is a link first and a directory then.
+        peer.expect("stat /d\n").await;
+        peer.send(format!("0\n{DIRECTORY}")).await;
         peer.expect("getlongdir /d\n").await;
-        peer.send(format!("0\nx\n{LINK}x\n{DIRECTORY}\n")).await;
+        peer.send(format!("0\nx\n{LINK}\n")).await;
         peer.expect("readlink /d/x 4096\n").await;
-        peer.send(format!(
-            "{}\n{}",
-            outside.as_os_str().len(),
-            outside.display()
-        ))
-        .await;
+        let length = outside.as_os_str().len();
+        peer.send(format!("{length}\n{}", outside.display())).await;
     };
-    let (source, options) = (path("/d"), TransferOptions::default());
+    let source = path("/d");
     let get = transfer::get(&client, &source, &target, &options);
-    let (result, ()) = timeout(LIMIT, async { tokio::join!(get, script) })
-        .await
-        .unwrap();
+    let both = async { tokio::join!(get, script).0 };
+    timeout(LIMIT, both).await.unwrap().unwrap();
+    assert_eq!(std::fs::read_link(target.join("x")).unwrap(), outside);
+
+    let (client, mut peer) = pair().await;
+    let script = async {
+        peer.expect("stat /d\n").await;
+        peer.send(format!("0\n{DIRECTORY}")).await;
+        peer.expect("getlongdir /d\n").await;
+        peer.send(format!("0\nx\n{DIRECTORY}\n")).await;
+        peer.expect("getlongdir /d/x\n").await;
+        peer.send(format!("0\nf\n{FILE}y\n{DIRECTORY}\n")).await;
+        peer.expect("getlongdir /d/x/y\n").await;
+        peer.send("0\n\n").await;
+    };
+    let get = transfer::get(&client, &source, &target, &options);
+    let both = async { tokio::join!(get, script).0 };
+    let result = timeout(LIMIT, both).await.unwrap();
     let Err(Error::Incomplete(incomplete)) = result else {
         panic!("{result:?}");
     };
-    assert_eq!((incomplete.failed, incomplete.copied.links), (1, 1));
+    assert_eq!((incomplete.failed, incomplete.copied.files), (2, 0));
     assert_eq!(std::fs::read_link(target.join("x")).unwrap(), outside);
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
 }

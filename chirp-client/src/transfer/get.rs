@@ -1,39 +1,50 @@
-//! Receiving files and trees.
+//! Receiving files and trees: the walk through the remote tree.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use chirp_proto::{Stat, VirtualPath};
 use futures_util::future::{try_join, try_join_all};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 
+use super::compare::{Work, decide};
+use super::facts::{Facts, Kind};
+use super::job::{Job, PART_PREFIX};
 use super::local::{Directory, local};
 use super::put::blocking;
-use super::tally::Tally;
-use super::worker::{Queue, Worker, for_each_directory};
-use super::{Summary, TransferOptions, place};
+use super::receive::{self, Item, What};
+use super::space::{self, Totals};
+use super::tally::{Count, Tally};
+use super::worker::{Queue, for_each_directory};
+use super::{Action, Existing, Summary, TransferOptions, place};
 use crate::error::printable;
-use crate::verbs::body::CHUNK;
-use crate::{Body, Client, Error};
+use crate::{Client, Error};
 
-/// Directories that are listed and walked at once.
-const DIRECTORIES_AT_ONCE: usize = 4;
+/// Directories that are listed at once.
+const DIRECTORIES_AT_ONCE: usize = 16;
 
-/// Files that are asked for on one connection before the first has come.
-const FILES_AT_ONCE: usize = 8;
+/// Entries that are held in memory until it is known whether all fit; of a larger tree as many are
+/// counted.
+const HELD: usize = 500_000;
+
+/// Listings that wait to be worked on.
+const LISTED: usize = 16;
 
 /// Receives a remote file or tree as `target`; what that names is told by the options.
 ///
 /// A `target` that is a link to a file or directory is followed; links below it are not. A device
-/// or pipe as `target` is written to as it is.
+/// or pipe as `target` is written to as it is. Where the tree does not fit into the free space, that
+/// is said before anything is made, unless [`TransferOptions::ignore_space`] is set.
 ///
 /// # Errors
 ///
-/// [`Error::Incomplete`] if some entries could not be received; all others were. Any other error
-/// ended the transfer early. No file is left half-written in either case.
+/// [`Error::Incomplete`] if some entries could not be received; all others were.
+/// [`Error::NoSpace`] before anything was done, [`Error::Cancelled`] where that was asked for. Any
+/// other error ended the transfer early. No file is left half-written in either case, but for the
+/// parts of [`TransferOptions::resume`].
 ///
 /// # Cancel safety
 ///
@@ -45,29 +56,75 @@ pub async fn get(
     options: &TransferOptions,
 ) -> Result<Summary, Error> {
     let stat = client.stat(source).await?;
-    let target = {
+    let trailing = ends_in_slash(target);
+    let placed = {
         let (source, target) = (source.clone(), target.to_owned());
         let placement = options.placement;
         blocking(move || Ok(place::local(&source, &target, placement))).await?
     };
-    let tally = Tally::new(options.progress.clone());
-    if stat.is_directory() {
-        tree(client, source, &stat, target, options, &tally).await?;
-        return tally.finish();
-    }
-    match blocking(move || Place::find(target)).await? {
-        Place::Name(directory, name) => {
-            let item = Item {
-                source: source.clone(),
-                directory,
-                name,
-                mode: stat.mode,
-            };
-            file(client, item, &tally).await?;
+    let tally = Tally::new(options);
+    let job = Job::quiet(client, options, &tally);
+    job.run(async {
+        if stat.is_directory() {
+            return Walk::new(&job, placed).run(source, &stat).await;
         }
-        Place::Device(path, device) => into_device(client, source, &path, device, &tally).await?,
+        if trailing && placed == target {
+            let reason = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(local("find the directory", target, reason));
+        }
+        single(&job, source, &stat, placed).await
+    })
+    .await
+}
+
+/// Receives one file, which the caller named.
+async fn single(
+    job: &Job<'_>,
+    source: &VirtualPath,
+    stat: &Stat,
+    target: PathBuf,
+) -> Result<(), Error> {
+    let facts = Facts::remote(stat);
+    let (directory, name) = match blocking(move || Place::find(target)).await? {
+        Place::Name(directory, name) => (directory, name),
+        Place::Device(..) if job.options.dry_run => return Ok(()),
+        Place::Device(path, device) => return receive::device(job, source, path, device).await,
+    };
+    let mut totals = Totals::default();
+    totals.add(&facts, &mut HashSet::new());
+    totals.announce(job);
+    let (looking, looked) = (directory.clone(), name.clone());
+    let (there, free) = blocking(move || {
+        let there = looking.facts(&looked)?;
+        Ok((there, space::local(&looking)))
+    })
+    .await?;
+    let work = decide(job.options.existing, &facts, there.as_ref(), facts.mode);
+    if work == Work::Copy {
+        let place = || directory.path_of(b"").display().to_string();
+        space::check(job, place, totals.need, free)?;
     }
-    tally.finish()
+    say(job, work, &facts, &directory.path_of(&name));
+    if job.options.dry_run {
+        return Ok(());
+    }
+    let pseudo = match source.split_last() {
+        Some((parent, _)) if facts.allocated == 0 => match VirtualPath::from_decoded(parent) {
+            Ok(parent) => job.is_pseudo(facts.device, &parent).await?,
+            Err(_) => false,
+        },
+        _ => false,
+    };
+    let item = Item {
+        source: source.clone(),
+        directory,
+        name,
+        facts,
+        what: What::File(work),
+        pseudo,
+        attempts: 0,
+    };
+    receive::one(job, &item).await
 }
 
 /// Where a single file goes.
@@ -111,243 +168,507 @@ fn ends_in_slash(path: &Path) -> bool {
     path.as_os_str().as_bytes().ends_with(b"/")
 }
 
-/// A remote file and what it becomes.
-struct Item {
-    source: VirtualPath,
-    directory: Directory,
-    name: Vec<u8>,
-    mode: u32,
-}
-
-/// A remote directory and what it became.
-struct Pair {
-    source: VirtualPath,
-    target: Directory,
-}
-
-async fn tree(
-    client: &Client,
-    source: &VirtualPath,
-    stat: &Stat,
-    target: PathBuf,
-    options: &TransferOptions,
-    tally: &Tally,
-) -> Result<(), Error> {
-    let mode = stat.mode;
-    let first = Pair {
-        source: source.clone(),
-        target: blocking(move || root(&target, mode)).await?,
+/// Says what is done with a file, and counts it where it is only said.
+fn say(job: &Job<'_>, work: Work, facts: &Facts, path: &Path) {
+    let action = match work {
+        Work::Copy => Action::Copy,
+        Work::Compare => Action::Compare,
+        Work::Attributes => Action::Attributes,
+        Work::Skip => return,
     };
-    let (files, queue) = Queue::new();
-    let walking = walk(client, first, files, tally);
-    let receiving = (0..options.connections.max(1)).map(|_| receive(client, &queue, tally));
-    try_join(walking, try_join_all(receiving)).await.map(drop)
+    job.tally.event(action, facts.size, || shown(path));
+    if job.options.dry_run && work == Work::Copy {
+        job.tally.add(Count::Bytes, facts.size);
+        job.tally.one(Count::Files);
+    }
 }
 
-/// Makes or takes the directory that a tree is received into.
-fn root(target: &Path, mode: u32) -> Result<Directory, Error> {
+fn shown(path: &Path) -> String {
+    printable(path.as_os_str().as_bytes())
+}
+
+/// A remote directory to be listed.
+struct Node {
+    source: VirtualPath,
+    /// Its path below the target; empty for the target itself.
+    relative: Vec<u8>,
+    facts: Facts,
+}
+
+/// A remote directory and what it has.
+struct Listed {
+    node: Node,
+    entries: Vec<(Bytes, Facts)>,
+    pseudo: bool,
+}
+
+/// A file with several names: directory below the target, and name.
+type Name = (Vec<u8>, Bytes);
+
+/// The walk through a remote tree, and what has to wait for all contents.
+struct Walk<'a> {
+    job: &'a Job<'a>,
+    target: PathBuf,
+    /// The target once it is open; `None` as long as it need not be there.
+    root: Option<Directory>,
+    firsts: HashMap<(u64, u64), Name>,
+    linked: Vec<(Name, Name)>,
+    dated: Vec<(Vec<u8>, Facts)>,
+    removals: Vec<(Vec<u8>, Bytes)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(job: &'a Job<'a>, target: PathBuf) -> Self {
+        Self {
+            job,
+            target,
+            root: None,
+            firsts: HashMap::new(),
+            linked: Vec::new(),
+            dated: Vec::new(),
+            removals: Vec::new(),
+        }
+    }
+
+    async fn run(mut self, source: &VirtualPath, stat: &Stat) -> Result<(), Error> {
+        let job = self.job;
+        let first = Node {
+            source: source.clone(),
+            relative: Vec::new(),
+            facts: Facts::remote(stat),
+        };
+        let (listed, arriving) = mpsc::channel(LISTED);
+        let listing = async move {
+            let listed = &listed;
+            let visit = |node| list(job, node, listed);
+            for_each_directory(DIRECTORIES_AT_ONCE, first, visit).await
+        };
+        let (files, queue) = Queue::new();
+        let placing = self.place(arriving, files);
+        let receiving = (0..job.options.connections.max(1)).map(|_| receive::receive(job, &queue));
+        try_join(try_join(listing, placing), try_join_all(receiving)).await?;
+        self.finish().await
+    }
+
+    /// Takes the listings, makes the directories and queues the files; but first it waits until it is
+    /// known that all of them fit.
+    async fn place(
+        &mut self,
+        mut arriving: mpsc::Receiver<Listed>,
+        files: mpsc::Sender<Item>,
+    ) -> Result<(), Error> {
+        let (mut held, mut entries) = (Vec::new(), 0);
+        let (mut totals, mut known) = (Totals::default(), HashSet::new());
+        while entries < HELD
+            && let Some(listed) = arriving.recv().await
+        {
+            entries += listed.entries.len();
+            for (_, facts) in &listed.entries {
+                totals.add(facts, &mut known);
+            }
+            held.push(listed);
+        }
+        drop(known);
+        totals.announce(self.job);
+        self.check_space(totals, &held).await?;
+        for listed in held {
+            self.directory(listed, &files).await?;
+        }
+        while let Some(listed) = arriving.recv().await {
+            self.directory(listed, &files).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_space(&self, totals: Totals, held: &[Listed]) -> Result<(), Error> {
+        let target = self.target.clone();
+        let found = blocking(move || {
+            let existing = target.ancestors().find(|path| path.is_dir());
+            let existing = existing.unwrap_or(Path::new("."));
+            Ok(Directory::open(existing)
+                .ok()
+                .and_then(|directory| space::local(&directory)))
+        });
+        let free = found.await?;
+        let mut needed = totals.need;
+        if self.job.compares() && free.is_some_and(|free| needed > free) {
+            // Much of it may be there already.
+            let target = self.target.clone();
+            let existing = self.job.options.existing;
+            let named: Vec<(Vec<u8>, Vec<(Bytes, Facts)>)> = held
+                .iter()
+                .map(|listed| (listed.node.relative.clone(), listed.entries.clone()))
+                .collect();
+            needed = blocking(move || Ok(missing(&target, &named, existing))).await?;
+        }
+        space::check(self.job, || shown(&self.target), needed, free)
+    }
+
+    /// Makes one directory and queues what it holds.
+    async fn directory(&mut self, listed: Listed, files: &mpsc::Sender<Item>) -> Result<(), Error> {
+        let job = self.job;
+        let Listed {
+            node,
+            entries,
+            pseudo,
+        } = listed;
+        let path = self.path(&node.relative, b"");
+        let (mode, relative, root) = (node.facts.mode, node.relative.clone(), self.root.clone());
+        let (target, dry) = (self.target.clone(), job.options.dry_run);
+        let looked_at = job.compares();
+        let opened = blocking(move || open(root, &target, &relative, mode, dry, looked_at)).await;
+        let (directory, mut there) = match opened {
+            Ok((opened, there)) => (opened, there),
+            // Nothing can be put anywhere without the first.
+            Err(error) if node.relative.is_empty() => return Err(error),
+            Err(error) => return job.tally.note(|| named(job, &node.source), Err(error)),
+        };
+        if node.relative.is_empty() {
+            self.root.clone_from(&directory);
+        }
+        job.tally.one(Count::Directories);
+        if there.is_none() && job.compares() {
+            job.tally.event(Action::Directory, 0, || shown(&path));
+        }
+        let mut there = there.take().unwrap_or_default();
+        for (name, facts) in entries {
+            let beside = there.remove(&name);
+            let entry = Entry {
+                parent: &node,
+                directory: directory.as_ref(),
+                name: &name,
+                facts,
+                there: beside,
+                pseudo,
+            };
+            let result = self.entry(entry, files).await;
+            let path = || format!("{}/{}", named(job, &node.source), printable(&name));
+            job.tally.note(path, result)?;
+        }
+        if job.options.delete {
+            for name in there.into_keys() {
+                if !(name.starts_with(PART_PREFIX) && job.options.resume) {
+                    self.removals.push((node.relative.clone(), name));
+                }
+            }
+        }
+        self.dated.push((node.relative, node.facts));
+        Ok(())
+    }
+
+    async fn entry(&mut self, entry: Entry<'_>, files: &mpsc::Sender<Item>) -> Result<(), Error> {
+        let job = self.job;
+        let Entry {
+            parent,
+            directory,
+            name,
+            facts,
+            there,
+            pseudo,
+        } = entry;
+        let path = self.path(&parent.relative, name);
+        let in_the_way = there.filter(|there| {
+            (there.kind == Kind::Directory) != (facts.kind == Kind::Directory)
+                || there.kind == Kind::Other
+        });
+        if in_the_way.is_some() && job.options.delete {
+            job.tally.event(Action::Delete, 0, || shown(&path));
+            job.tally.one(Count::Deleted);
+            if let Some(directory) = directory {
+                let (directory, name) = (directory.clone(), name.clone());
+                blocking(move || directory.remove(&name)).await?;
+            }
+        }
+        let there = there.filter(|_| in_the_way.is_none());
+        let what = match facts.kind {
+            // They come with listings of their own.
+            Kind::Directory => return Ok(()),
+            Kind::File => {
+                let work = decide(job.options.existing, &facts, there.as_ref(), facts.mode);
+                if work == Work::Skip && !job.options.verify {
+                    job.tally.one(Count::Skipped);
+                    return Ok(());
+                }
+                if work == Work::Copy
+                    && let Some(identity) = facts.shared
+                {
+                    let this = (parent.relative.clone(), name.clone());
+                    if let Some(first) = self.firsts.get(&identity) {
+                        self.linked.push((first.clone(), this));
+                        return Ok(());
+                    }
+                    self.firsts.insert(identity, this);
+                }
+                say(job, work, &facts, &path);
+                What::File(work)
+            }
+            Kind::Link => {
+                let there = there.is_some_and(|there| there.kind == Kind::Link);
+                if !there || job.options.existing == Existing::Replace {
+                    job.tally.event(Action::Symlink, 0, || shown(&path));
+                }
+                What::Link { there }
+            }
+            Kind::Gone => {
+                let reason = "it vanished meanwhile";
+                let what = printable(name);
+                return Err(Error::Argument { what, reason });
+            }
+            Kind::Other => {
+                let reason = "neither file, directory nor link";
+                let what = printable(name);
+                return Err(Error::Argument { what, reason });
+            }
+        };
+        let source = parent.source.join(name).map_err(|code| Error::Argument {
+            what: printable(name),
+            reason: code.text(),
+        })?;
+        if let Some(directory) = directory.filter(|_| !job.options.dry_run) {
+            let item = Item {
+                source,
+                directory: directory.clone(),
+                name: name.to_vec(),
+                facts,
+                what,
+                pseudo,
+                attempts: 0,
+            };
+            // If the workers are gone, their error ends the transfer.
+            let _gone = files.send(item).await;
+        }
+        Ok(())
+    }
+
+    /// Does what has to wait for all contents: further names, removals, the modes and times of
+    /// directories.
+    async fn finish(self) -> Result<(), Error> {
+        let (tally, options) = (self.job.tally.clone(), self.job.options.clone());
+        let Self {
+            root,
+            target,
+            linked,
+            dated,
+            removals,
+            ..
+        } = self;
+        blocking(move || {
+            let shown_at = |(relative, name): &Name| {
+                let mut path = target.clone();
+                path.push(std::ffi::OsStr::from_bytes(relative));
+                shown(&path.join(std::ffi::OsStr::from_bytes(name)))
+            };
+            for (_, this) in &linked {
+                tally.event(Action::Link, 0, || shown_at(this));
+            }
+            for gone in &removals {
+                tally.event(Action::Delete, 0, || shown_at(gone));
+            }
+            if options.dry_run {
+                tally.add(Count::Deleted, removals.len() as u64);
+                return Ok(());
+            }
+            let Some(root) = root else { return Ok(()) };
+            for (first, this) in linked {
+                let linked = root
+                    .beneath(&first.0)
+                    .and_then(|of| root.beneath(&this.0)?.link(&this.1, &of, &first.1));
+                if linked.is_ok() {
+                    tally.one(Count::Links);
+                }
+                tally.note(|| shown_at(&this), linked)?;
+            }
+            for (relative, name) in removals {
+                let removed = root.beneath(&relative).and_then(|from| from.remove(&name));
+                if removed.is_ok() {
+                    tally.one(Count::Deleted);
+                }
+                tally.note(|| shown_at(&(relative, name)), removed)?;
+            }
+            // What lies below comes first: a directory may lose the right to be entered.
+            for (relative, facts) in dated.into_iter().rev() {
+                if !options.preserve {
+                    break;
+                }
+                let described = root.beneath(&relative).and_then(|directory| {
+                    directory.describe_self(&facts)?;
+                    if options.fsync {
+                        directory.sync()
+                    } else {
+                        Ok(())
+                    }
+                });
+                tally.note(|| shown_at(&(relative, Bytes::new())), described)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Returns where an entry goes, for messages.
+    fn path(&self, relative: &[u8], name: &[u8]) -> PathBuf {
+        let mut path = self.target.clone();
+        for part in [relative, name] {
+            if !part.is_empty() {
+                path.push(std::ffi::OsStr::from_bytes(part));
+            }
+        }
+        path
+    }
+}
+
+/// An entry of a remote directory.
+struct Entry<'a> {
+    parent: &'a Node,
+    directory: Option<&'a Directory>,
+    name: &'a Bytes,
+    facts: Facts,
+    there: Option<Facts>,
+    pseudo: bool,
+}
+
+/// Lists one directory, hands the listing on and returns the directories in it.
+async fn list(
+    job: &Job<'_>,
+    node: Node,
+    listed: &mpsc::Sender<Listed>,
+) -> Result<Vec<Node>, Error> {
+    // The listing is collected: while it is held, nothing else moves on its connection.
+    let collected = match job.client.getlongdir(&node.source).await {
+        Ok(listing) => listing.collect().await,
+        Err(error) => Err(error),
+    };
+    let entries = match collected {
+        Ok(entries) => entries,
+        Err(error) => {
+            job.tally.note(|| named(job, &node.source), Err(error))?;
+            return Ok(Vec::new());
+        }
+    };
+    let entries: Vec<(Bytes, Facts)> = entries
+        .into_iter()
+        .map(|(name, stat)| (name, Facts::remote(&stat)))
+        .collect();
+    // A file without any blocks is empty, or one whose size means nothing.
+    let suspect = |facts: &Facts| facts.kind == Kind::File && facts.allocated == 0;
+    let suspect = entries
+        .iter()
+        .map(|(_, facts)| facts)
+        .find(|facts| suspect(facts));
+    let pseudo = match suspect {
+        Some(facts) => job.is_pseudo(facts.device, &node.source).await?,
+        None => false,
+    };
+    let mut below = Vec::new();
+    for (name, facts) in &entries {
+        if facts.kind != Kind::Directory {
+            continue;
+        }
+        match node.source.join(name) {
+            Ok(source) => {
+                let mut relative = node.relative.clone();
+                if !relative.is_empty() {
+                    relative.push(b'/');
+                }
+                relative.extend_from_slice(name);
+                below.push(Node {
+                    source,
+                    relative,
+                    facts: *facts,
+                });
+            }
+            Err(code) => {
+                let what = format!("{}/{}", node.source, printable(name));
+                let reason = code.text();
+                job.tally
+                    .failure(what.clone(), Error::Argument { what, reason });
+            }
+        }
+    }
+    let item = Listed {
+        node,
+        entries,
+        pseudo,
+    };
+    // If nobody takes it, the error of who should ends the transfer.
+    let _gone = listed.send(item).await;
+    Ok(below)
+}
+
+/// What [`open`] finds: the directory, if it is there now, and what it had if it was looked at.
+type Opened = (Option<Directory>, Option<HashMap<Bytes, Facts>>);
+
+/// Makes or takes a directory of the target and looks what is in it. Blocks.
+fn open(
+    root: Option<Directory>,
+    target: &Path,
+    relative: &[u8],
+    mode: u32,
+    dry_run: bool,
+    looked_at: bool,
+) -> Result<Opened, Error> {
+    let (directory, there) = if dry_run {
+        let directory = match root {
+            Some(root) => root.beneath(relative).ok(),
+            None if relative.is_empty() => Directory::open(target).ok(),
+            None => None,
+        };
+        let there = directory.is_some();
+        (directory, there)
+    } else {
+        let (directory, there) = match root {
+            None => top(target, mode)?,
+            Some(root) => {
+                let at = relative.iter().rposition(|&byte| byte == b'/');
+                let (parent, name) = match at {
+                    Some(at) => (relative.get(..at), relative.get(at + 1..)),
+                    None => (Some(&[][..]), Some(relative)),
+                };
+                let parent = root.beneath(parent.unwrap_or_default())?;
+                parent.subdirectory(name.unwrap_or_default(), mode)?
+            }
+        };
+        (Some(directory), there)
+    };
+    let there = match &directory {
+        Some(directory) if there && looked_at => Some(directory.entries()?),
+        _ => None,
+    };
+    Ok((directory, there))
+}
+
+/// Makes or takes the directory that a tree is received into; tells whether it was there.
+fn top(target: &Path, mode: u32) -> Result<(Directory, bool), Error> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new()
         .mode(mode & 0o777 | 0o700)
         .create(target);
     match made {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(local("create the directory", target, error))
+        Ok(()) => Ok((Directory::open(target)?, false)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Ok((Directory::open(target)?, true))
         }
-        _ => Directory::open(target),
+        Err(error) => Err(local("create the directory", target, error)),
     }
 }
 
-/// Lists the directories, several at a time, makes them here, and queues the files.
-async fn walk(
-    client: &Client,
-    first: Pair,
-    files: mpsc::Sender<Item>,
-    tally: &Tally,
-) -> Result<(), Error> {
-    let visit = |next| directory(client, next, &files, tally);
-    for_each_directory(DIRECTORIES_AT_ONCE, first, visit).await
-}
-
-async fn directory(
-    client: &Client,
-    Pair { source, target }: Pair,
-    files: &mpsc::Sender<Item>,
-    tally: &Tally,
-) -> Result<Vec<Pair>, Error> {
-    let mut below = Vec::new();
-    tally.directory();
-    // The listing is collected: while it is held, nothing else moves on its connection.
-    let listed = match client.getlongdir(&source).await {
-        Ok(listing) => listing.collect().await,
-        Err(error) => Err(error),
-    };
-    let entries = match listed {
-        Ok(entries) => entries,
-        Err(error) => {
-            tally.note(remote_name(client, &source), Err(error))?;
-            return Ok(below);
-        }
-    };
-    for (name, stat) in entries {
-        let path = match source.join(&name) {
-            Ok(path) => path,
-            Err(code) => {
-                let what = format!("{source}/{}", printable(&name));
-                let reason = code.text();
-                tally.note(what.clone(), Err(Error::Argument { what, reason }))?;
-                continue;
-            }
-        };
-        let result = if stat.is_directory() {
-            let (parent, mode) = (target.clone(), stat.mode);
-            let made = blocking(move || parent.subdirectory(&name, mode)).await;
-            made.map(|made| {
-                let source = path.clone();
-                below.push(Pair {
-                    source,
-                    target: made,
-                });
-            })
-        } else if stat.is_file() {
-            let item = Item {
-                source: path,
-                directory: target.clone(),
-                name: name.to_vec(),
-                mode: stat.mode,
-            };
-            if files.send(item).await.is_err() {
-                // The workers are gone: their error ends the transfer.
-                return Ok(below);
-            }
-            continue;
-        } else if stat.is_symlink() {
-            link(client, &path, target.clone(), name, tally).await
-        } else {
-            Err(Error::Argument {
-                what: path.to_string(),
-                reason: if stat.mode == 0 {
-                    "it vanished meanwhile"
-                } else {
-                    "neither file, directory nor link"
-                },
-            })
-        };
-        tally.note(remote_name(client, &path), result)?;
-    }
-    Ok(below)
-}
-
-async fn link(
-    client: &Client,
-    source: &VirtualPath,
-    directory: Directory,
-    name: Bytes,
-    tally: &Tally,
-) -> Result<(), Error> {
-    let text = client.readlink(source).await?;
-    blocking(move || directory.symlink(&text, &name)).await?;
-    tally.link();
-    Ok(())
-}
-
-/// Receives files, several at once, over one connection.
-async fn receive(client: &Client, queue: &Queue<Item>, tally: &Tally) -> Result<(), Error> {
-    let mut worker = Worker::new(client);
-    let mut running = FuturesUnordered::new();
-    let mut open = true;
-    while open || !running.is_empty() {
-        tokio::select! {
-            item = queue.next(), if open && running.len() < FILES_AT_ONCE => match item {
-                Some(item) => {
-                    let client = worker.client().await?;
-                    running.push(async move {
-                        let path = remote_name(&client, &item.source);
-                        (path, file(&client, item, tally).await)
-                    });
-                }
-                None => open = false,
-            },
-            Some((path, received)) = running.next(), if !running.is_empty() => {
-                tally.note(path, received)?;
+/// Returns the bytes that are not there yet. Blocks.
+fn missing(target: &Path, listed: &[(Vec<u8>, Vec<(Bytes, Facts)>)], existing: Existing) -> u64 {
+    let root = Directory::open(target).ok();
+    let (mut totals, mut known) = (Totals::default(), HashSet::new());
+    for (relative, entries) in listed {
+        let directory = root.as_ref().and_then(|root| root.beneath(relative).ok());
+        let there = directory.and_then(|directory| directory.entries().ok());
+        let there = there.unwrap_or_default();
+        for (name, facts) in entries {
+            if decide(existing, facts, there.get(name), facts.mode) == Work::Copy {
+                totals.add(facts, &mut known);
             }
         }
     }
-    Ok(())
+    totals.need
 }
 
-/// Receives one file. Small ones cost one step on a blocking thread.
-async fn file(client: &Client, item: Item, tally: &Tally) -> Result<(), Error> {
-    let mut body = client.getfile(&item.source).await?;
-    let Item {
-        directory,
-        name,
-        mode,
-        ..
-    } = item;
-    if body.length() <= CHUNK as u64 {
-        let mut content = BytesMut::new();
-        while let Some(chunk) = body.chunk().await? {
-            tally.bytes(chunk.len());
-            content.extend_from_slice(&chunk);
-        }
-        drop(body);
-        blocking(move || {
-            let begun = directory.begin(&name, mode)?;
-            begun.write(&content)?;
-            begun.finish()
-        })
-        .await?;
-    } else {
-        let mut begun = blocking(move || directory.begin(&name, mode)).await?;
-        while let Some(content) = gather(&mut body, tally).await? {
-            begun = blocking(move || begun.write(&content).map(|()| begun)).await?;
-        }
-        blocking(move || begun.finish()).await?;
-    }
-    tally.file();
-    Ok(())
-}
-
-async fn into_device(
-    client: &Client,
-    source: &VirtualPath,
-    path: &Path,
-    device: File,
-    tally: &Tally,
-) -> Result<(), Error> {
-    let mut body = client.getfile(source).await?;
-    let mut device = Some(device);
-    while let Some(content) = gather(&mut body, tally).await? {
-        let (path, taken) = (path.to_owned(), device.take());
-        device = blocking(move || {
-            if let Some(mut device) = taken.as_ref() {
-                std::io::Write::write_all(&mut device, &content)
-                    .map_err(|error| local("write", &path, error))?;
-            }
-            Ok(taken)
-        })
-        .await?;
-    }
-    tally.file();
-    Ok(())
-}
-
-/// Collects about [`CHUNK`] bytes, so that a thread is not woken for every packet.
-async fn gather(body: &mut Body, tally: &Tally) -> Result<Option<BytesMut>, Error> {
-    let mut content = BytesMut::new();
-    while content.len() < CHUNK {
-        match body.chunk().await? {
-            Some(chunk) => {
-                tally.bytes(chunk.len());
-                content.extend_from_slice(&chunk);
-            }
-            None => break,
-        }
-    }
-    Ok((!content.is_empty()).then_some(content))
-}
-
-fn remote_name(client: &Client, path: &VirtualPath) -> String {
-    format!("{}:{}", client.host(), printable(path.as_bytes()))
+fn named(job: &Job<'_>, path: &VirtualPath) -> String {
+    space::named(job, path)
 }

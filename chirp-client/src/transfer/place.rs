@@ -3,30 +3,23 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use chirp_proto::{Code, VirtualPath};
+use chirp_proto::{Code, Stat, VirtualPath};
 
 use super::Placement;
+use crate::Error;
 use crate::error::printable;
-use crate::{Client, Error};
 
-/// Returns the remote path that `source` becomes.
-pub(super) async fn remote(
-    client: &Client,
+/// Returns the remote path that `source` becomes; `there` is what `target` has.
+pub(super) fn remote(
+    there: Option<&Stat>,
     source: &Path,
     target: &VirtualPath,
     placement: Placement,
 ) -> Result<VirtualPath, Error> {
     let name = source_name(source.as_os_str().as_bytes());
-    let (Placement::Cp, Some(name)) = (placement, name) else {
-        return Ok(target.clone());
-    };
-    match client.stat(target).await {
-        Ok(stat) if stat.is_directory() => join(target, name),
-        Ok(_) => Ok(target.clone()),
-        // Whatever keeps us from looking (absent, no right to list) is the business of the request
-        // that writes.
-        Err(Error::Refused { .. }) => Ok(target.clone()),
-        Err(error) => Err(error),
+    match (placement, name) {
+        (Placement::Cp, Some(name)) if there.is_some_and(Stat::is_directory) => join(target, name),
+        _ => Ok(target.clone()),
     }
 }
 

@@ -3,93 +3,155 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Failure, Incomplete, Summary};
+use super::{Action, Event, Failure, Incomplete, Summary, TransferOptions};
 use crate::Error;
 
 /// Failures that are kept with their reasons.
 const FAILURES_KEPT: usize = 1000;
 
-/// Counters and failures of one transfer.
-pub(super) struct Tally {
-    files: AtomicU64,
-    directories: AtomicU64,
-    links: AtomicU64,
-    bytes: AtomicU64,
+/// A number of [`Summary`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Count {
+    Files,
+    Directories,
+    Links,
+    Bytes,
+    Skipped,
+    Deleted,
+    Direct,
+    Unset,
+    TotalFiles,
+    TotalBytes,
+}
+
+/// Counters and failures of one transfer. Clones are the same one.
+#[derive(Clone)]
+pub(super) struct Tally(Arc<Inner>);
+
+struct Inner {
+    counts: [AtomicU64; 10],
     failed: AtomicU64,
     failures: Mutex<Vec<Failure>>,
     progress: Option<Arc<dyn Fn(Summary) + Send + Sync>>,
+    events: Option<Arc<dyn Fn(Event<'_>) + Send + Sync>>,
 }
 
 impl Tally {
-    pub(super) fn new(progress: Option<Arc<dyn Fn(Summary) + Send + Sync>>) -> Self {
-        Self {
-            files: AtomicU64::new(0),
-            directories: AtomicU64::new(0),
-            links: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+    pub(super) fn new(options: &TransferOptions) -> Self {
+        Self(Arc::new(Inner {
+            counts: Default::default(),
             failed: AtomicU64::new(0),
             failures: Mutex::new(Vec::new()),
-            progress,
+            progress: options.progress.clone(),
+            events: options.events.clone(),
+        }))
+    }
+
+    /// Adds to a number.
+    pub(super) fn add(&self, count: Count, amount: u64) {
+        if let Some(counter) = self.0.counts.get(count as usize) {
+            counter.fetch_add(amount, Relaxed);
         }
-    }
-
-    pub(super) fn file(&self) {
-        self.add(&self.files, 1);
-    }
-
-    pub(super) fn directory(&self) {
-        self.add(&self.directories, 1);
-    }
-
-    pub(super) fn link(&self) {
-        self.add(&self.links, 1);
-    }
-
-    pub(super) fn bytes(&self, count: usize) {
-        self.add(&self.bytes, count as u64);
-    }
-
-    fn add(&self, counter: &AtomicU64, amount: u64) {
-        counter.fetch_add(amount, Relaxed);
-        if let Some(progress) = &self.progress {
+        if let Some(progress) = &self.0.progress {
             progress(self.summary());
         }
     }
 
+    /// Adds one.
+    pub(super) fn one(&self, count: Count) {
+        self.add(count, 1);
+    }
+
+    /// Adds bytes of content.
+    pub(super) fn bytes(&self, count: usize) {
+        self.add(Count::Bytes, count as u64);
+    }
+
+    /// Says what is done; the path is only made where somebody listens.
+    pub(super) fn event(&self, action: Action, bytes: u64, path: impl FnOnce() -> String) {
+        if let Some(events) = &self.0.events {
+            let path = &path();
+            events(Event {
+                action,
+                path,
+                bytes,
+            });
+        }
+    }
+
     /// Notes what concerns one entry only; what ends the connection is handed back.
-    pub(super) fn note(&self, path: String, result: Result<(), Error>) -> Result<(), Error> {
+    pub(super) fn note(
+        &self,
+        path: impl FnOnce() -> String,
+        result: Result<(), Error>,
+    ) -> Result<(), Error> {
         match result {
             Ok(()) => Ok(()),
             Err(error) if error.is_fatal() => Err(error),
             Err(error) => {
-                self.failed.fetch_add(1, Relaxed);
-                // A panic elsewhere leaves the list as it was: usable.
-                let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-                if failures.len() < FAILURES_KEPT {
-                    failures.push(Failure { path, error });
-                }
+                self.failure(path(), error);
                 Ok(())
             }
         }
     }
 
-    fn summary(&self) -> Summary {
+    /// Notes an entry that could not be copied.
+    pub(super) fn failure(&self, path: String, error: Error) {
+        self.0.failed.fetch_add(1, Relaxed);
+        // A panic elsewhere leaves the list as it was: usable.
+        let mut failures = self
+            .0
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if failures.len() < FAILURES_KEPT {
+            failures.push(Failure { path, error });
+        }
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let [
+            files,
+            directories,
+            links,
+            bytes,
+            skipped,
+            deleted,
+            direct,
+            unset,
+            total_files,
+            total_bytes,
+        ] = self
+            .0
+            .counts
+            .each_ref()
+            .map(|counter| counter.load(Relaxed));
         Summary {
-            files: self.files.load(Relaxed),
-            directories: self.directories.load(Relaxed),
-            links: self.links.load(Relaxed),
-            bytes: self.bytes.load(Relaxed),
+            files,
+            directories,
+            links,
+            bytes,
+            skipped,
+            deleted,
+            direct,
+            unset,
+            total_files,
+            total_bytes,
         }
     }
 
     /// Ends the transfer: everything copied, or what was not.
     pub(super) fn finish(&self) -> Result<Summary, Error> {
         let copied = self.summary();
-        let failed = self.failed.load(Relaxed);
+        let failed = self.0.failed.load(Relaxed);
         if failed == 0 {
             return Ok(copied);
         }
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self
+            .0
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Err(Error::from(Box::new(Incomplete {
             copied,
             failures: std::mem::take(&mut *failures),

@@ -11,6 +11,7 @@ mod stdin;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse_from(arguments);
     colour::choose(cli.color);
     let program = commands::runs_a_program(&cli.command);
+    let writes = commands::writes_files(&cli.command);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(shown(cli.debug.as_deref()))
@@ -43,8 +45,14 @@ fn main() -> ExitCode {
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(commands::run(cli));
-            // A thread may still wait in a read of the terminal: nobody needs what it would bring.
-            runtime.shutdown_background();
+            if writes {
+                // Threads remove what they have begun and nobody waits for any more.
+                runtime.shutdown_timeout(CLEANING_MAX);
+            } else {
+                // A thread may still wait in a read of the terminal: nobody needs what it would
+                // bring.
+                runtime.shutdown_background();
+            }
             result
         }
         Err(error) => Err(commands::Failure::Other(format!(
@@ -65,3 +73,6 @@ fn shown(wish: Option<&str>) -> EnvFilter {
         None => EnvFilter::from_env("CHIRP_CLIENT_LOG"),
     }
 }
+
+/// The longest that the program waits at its end for files that are being written.
+const CLEANING_MAX: Duration = Duration::from_secs(5);

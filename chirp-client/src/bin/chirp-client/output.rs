@@ -100,6 +100,7 @@ pub(crate) fn message(text: &str) {
 pub(crate) fn report(failure: &Failure, program: bool) -> ExitCode {
     let code = match failure {
         Failure::PipeClosed => return ExitCode::from(PIPE_CLOSED),
+        Failure::Signal(number) => return ExitCode::from(128 + number),
         Failure::Told => FAILED,
         Failure::Other(text) => {
             message(text);

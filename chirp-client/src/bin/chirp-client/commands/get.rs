@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use chirp_client::Client;
-use chirp_client::transfer::{self, Placement, TransferOptions};
+use chirp_client::transfer::{self, Placement};
 use clap::Args;
 
+use super::copying::{self, Copying, Resuming};
 use super::{Failure, cat};
 use crate::cli::RemotePath;
 use crate::output::Progress;
@@ -11,10 +12,12 @@ use crate::output::Progress;
 /// Copies a file or a whole directory from the server.
 ///
 /// As with `cp -r`: if LOCAL is an existing directory, REMOTE arrives in it under its own name;
-/// otherwise LOCAL is the new name. REMOTE/. means the content of REMOTE. Symbolic links in a
-/// directory stay links and are never followed, modes are kept within the umask, dot files and
-/// empty directories come along. A file appears under its name when it is whole, and replaces an
-/// older one only then. LOCAL - is standard output.
+/// otherwise LOCAL is the new name. REMOTE/. means the content of REMOTE. Modes, times, symbolic
+/// links (never followed), hard links, holes, dot files and empty directories come along. A file
+/// appears under its name when it is whole, and replaces an older one only then. LOCAL - is standard
+/// output.
+///
+/// Nothing is begun if there is too little free space here for all of it.
 ///
 /// If some entries cannot be copied the rest is; each is named on stderr and the exit status is 1.
 #[derive(Args)]
@@ -24,6 +27,13 @@ use crate::output::Progress;
   chirp-client guest get /jobs/17/. .              what is in /jobs/17, here
   chirp-client guest get /backup.tar - | tar x")]
 pub(crate) struct Get {
+    #[command(flatten)]
+    copying: Copying,
+    #[command(flatten)]
+    resuming: Resuming,
+    /// Have each file on disk, and not only in the cache, before it gets its name.
+    #[arg(long)]
+    fsync: bool,
     /// A file or directory of the server.
     #[arg(value_parser = RemotePath::parser())]
     remote: RemotePath,
@@ -38,17 +48,14 @@ impl Get {
             return cat::to_stdout(client, &self.remote.0).await;
         }
         let progress = Progress::start();
-        let placement = match self.remote.1 {
+        let mut options = self.copying.options(&progress);
+        self.resuming.add_to(&mut options);
+        options.fsync = self.fsync;
+        options.placement = match self.remote.1 {
             true => Placement::Exact,
             false => Placement::Cp,
         };
-        let options = TransferOptions {
-            placement,
-            progress: progress.callback(),
-            ..TransferOptions::default()
-        };
-        let result = transfer::get(client, &self.remote.0, &self.local, &options).await;
-        progress.finish(result.as_ref().ok().copied(), "read");
-        Ok(result.map(drop)?)
+        let copy = transfer::get(client, &self.remote.0, &self.local, &options);
+        copying::run(&options, copy, &progress, "read").await
     }
 }

@@ -4,6 +4,7 @@ mod audit;
 mod cat;
 mod chmod;
 mod chown;
+mod copying;
 mod cp;
 mod df;
 mod digest;
@@ -32,6 +33,7 @@ mod search;
 pub(crate) mod setacl;
 mod setrep;
 pub(crate) mod stat;
+mod sync;
 mod tail;
 mod thirdput;
 mod ticket;
@@ -56,6 +58,7 @@ use crate::output;
 pub(crate) enum Command {
     Put(put::Put),
     Get(get::Get),
+    Sync(sync::Sync),
     Ls(ls::Ls),
     Tree(tree::Tree),
     Cat(cat::Cat),
@@ -147,6 +150,8 @@ pub(crate) enum Failure {
     PipeClosed,
     /// It was said already.
     Told,
+    /// The signal of this number ended it; what was unfinished is removed.
+    Signal(u8),
     /// In words.
     Other(String),
 }
@@ -168,6 +173,11 @@ pub(crate) const fn runs_a_program(command: &Command) -> bool {
     )
 }
 
+/// Returns whether files of this machine may be half-written when the command fails.
+pub(crate) const fn writes_files(command: &Command) -> bool {
+    matches!(command, Command::Get(_) | Command::Sync(_))
+}
+
 /// Connects and runs the command.
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut options = ConnectOptions::new(cli.host);
@@ -181,6 +191,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let result = match cli.command {
         Command::Put(command) => command.run(&client).await,
         Command::Get(command) => command.run(&client).await,
+        Command::Sync(command) => command.run(&client).await,
         Command::Ls(command) => command.run(&client).await,
         Command::Tree(command) => command.run(&client).await,
         Command::Cat(command) => command.run(&client).await,

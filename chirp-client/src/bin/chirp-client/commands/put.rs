@@ -1,20 +1,23 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use chirp_client::transfer::{self, TransferOptions};
+use chirp_client::transfer;
 use chirp_client::{Client, VirtualPath};
 use clap::Args;
 
 use super::Failure;
+use super::copying::{self, Copying, Resuming};
 use crate::cli::RemotePath;
 use crate::output::Progress;
 
 /// Copies a file or a whole directory to the server.
 ///
 /// As with `cp -r`: if REMOTE is an existing directory, LOCAL arrives in it under its own name;
-/// otherwise REMOTE is the new name. LOCAL/. means the content of LOCAL. Symbolic links in a
-/// directory stay links, the execute bit is kept, dot files and empty directories come along; an
-/// existing file keeps its mode. A link named as LOCAL is followed. LOCAL - is standard input.
+/// otherwise REMOTE is the new name. LOCAL/. means the content of LOCAL. Modes, times, symbolic
+/// links, hard links, holes, dot files and empty directories come along. A link named as LOCAL is
+/// followed. A file appears under its name when it is whole. LOCAL - is standard input.
+///
+/// Nothing is begun if the server has too little free space for all of it.
 ///
 /// If some entries cannot be copied the rest is; each is named on stderr and the exit status is 1.
 #[derive(Args)]
@@ -24,6 +27,10 @@ use crate::output::Progress;
   chirp-client guest put input/. /jobs/17          what is in input arrives in /jobs/17
   tar c . | chirp-client guest put - /backup.tar")]
 pub(crate) struct Put {
+    #[command(flatten)]
+    copying: Copying,
+    #[command(flatten)]
+    resuming: Resuming,
     /// A file or directory of this machine, or - for standard input.
     local: PathBuf,
     /// Where it goes.
@@ -34,11 +41,9 @@ pub(crate) struct Put {
 impl Put {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
         let progress = Progress::start();
-        let options = TransferOptions {
-            progress: progress.callback(),
-            ..TransferOptions::default()
-        };
-        let result = if self.local == Path::new("-") {
+        let mut options = self.copying.options(&progress);
+        self.resuming.add_to(&mut options);
+        if self.local == Path::new("-") {
             if self.remote.0 == VirtualPath::root() {
                 let reason = "name the file that standard input becomes";
                 return Err(Failure::Other(reason.to_owned()));
@@ -46,11 +51,10 @@ impl Put {
             let stdin = std::io::stdin().as_fd().try_clone_to_owned();
             let stdin =
                 stdin.map_err(|error| Failure::Other(format!("failed to use stdin: {error}")))?;
-            transfer::put_file(client, stdin.into(), &self.remote.0, &options).await
-        } else {
-            transfer::put(client, &self.local, &self.remote.0, &options).await
-        };
-        progress.finish(result.as_ref().ok().copied(), "written");
-        Ok(result.map(drop)?)
+            let copy = transfer::put_file(client, stdin.into(), &self.remote.0, &options);
+            return copying::run(&options, copy, &progress, "written").await;
+        }
+        let copy = transfer::put(client, &self.local, &self.remote.0, &options);
+        copying::run(&options, copy, &progress, "written").await
     }
 }

@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) fn exactly() -> TransferOptions {
     TransferOptions {
         placement: Placement::Exact,
+        preserve: false,
+        // The reference copies until it fails.
+        ignore_space: true,
         ..TransferOptions::default()
     }
 }
