@@ -57,7 +57,8 @@ impl From<Failure> for Trouble {
         match failure {
             Failure::Client { error, .. } => (*error).into(),
             Failure::PipeClosed => Self::PipeClosed,
-            Failure::Told => Self::Told,
+            // The reference leaves no word of a signal either.
+            Failure::Told | Failure::Signal(_) => Self::Told,
             Failure::Other(words) => Self::Words(words),
         }
     }
