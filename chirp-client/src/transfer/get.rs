@@ -284,7 +284,7 @@ impl<'a> Walk<'a> {
         let target = self.target.clone();
         let found = blocking(move || {
             let existing = target.ancestors().find(|path| path.is_dir());
-            let existing = existing.unwrap_or(Path::new("."));
+            let existing = existing.unwrap_or_else(|| Path::new("."));
             Ok(Directory::open(existing)
                 .ok()
                 .and_then(|directory| space::local(&directory)))
@@ -295,11 +295,11 @@ impl<'a> Walk<'a> {
             // Much of it may be there already.
             let target = self.target.clone();
             let existing = self.job.options.existing;
-            let named: Vec<(Vec<u8>, Vec<(Bytes, Facts)>)> = held
+            let listed: Vec<Relative> = held
                 .iter()
                 .map(|listed| (listed.node.relative.clone(), listed.entries.clone()))
                 .collect();
-            needed = blocking(move || Ok(missing(&target, &named, existing))).await?;
+            needed = blocking(move || Ok(missing(&target, &listed, existing))).await?;
         }
         space::check(self.job, || shown(&self.target), needed, free)
     }
@@ -374,7 +374,7 @@ impl<'a> Walk<'a> {
         if in_the_way.is_some() && job.options.delete {
             job.tally.event(Action::Delete, 0, || shown(&path));
             job.tally.one(Count::Deleted);
-            if let Some(directory) = directory {
+            if let Some(directory) = directory.filter(|_| !job.options.dry_run) {
                 let (directory, name) = (directory.clone(), name.clone());
                 blocking(move || directory.remove(&name)).await?;
             }
@@ -652,8 +652,11 @@ fn top(target: &Path, mode: u32) -> Result<(Directory, bool), Error> {
     }
 }
 
+/// A directory's path below the target, and what it shall have.
+type Relative = (Vec<u8>, Vec<(Bytes, Facts)>);
+
 /// Returns the bytes that are not there yet. Blocks.
-fn missing(target: &Path, listed: &[(Vec<u8>, Vec<(Bytes, Facts)>)], existing: Existing) -> u64 {
+fn missing(target: &Path, listed: &[Relative], existing: Existing) -> u64 {
     let root = Directory::open(target).ok();
     let (mut totals, mut known) = (Totals::default(), HashSet::new());
     for (relative, entries) in listed {

@@ -165,9 +165,8 @@ impl<'a> Job<'a> {
     /// Reports whether our rights in the directory of `path` allow to write a file under another
     /// name and rename it.
     pub(super) async fn may_rename(&self, path: &VirtualPath) -> Result<bool, Error> {
-        let parent = match path.split_last() {
-            Some((parent, _)) => parent,
-            None => return Ok(false),
+        let Some((parent, _)) = path.split_last() else {
+            return Ok(false);
         };
         if let Some(&known) = locked(&self.renaming).get(parent) {
             return Ok(known);

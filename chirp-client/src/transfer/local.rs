@@ -25,6 +25,8 @@ use crate::Error;
 /// Zeros of this length, at a multiple of it, are a hole where the original has holes.
 const HOLE: usize = 4096;
 
+static ZEROS: [u8; HOLE] = [0; HOLE];
+
 /// A directory that is received into.
 #[derive(Clone)]
 pub(super) struct Directory {
@@ -349,7 +351,7 @@ impl Unfinished {
         while !rest.is_empty() {
             let into = usize::try_from(self.length % HOLE as u64).unwrap_or(0);
             let (block, after) = rest.split_at(rest.len().min(HOLE - into));
-            if block.iter().any(|&byte| byte != 0) {
+            if ZEROS.get(..block.len()) != Some(block) {
                 file.write_all_at(block, self.length)?;
             }
             self.length += block.len() as u64;

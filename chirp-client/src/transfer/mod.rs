@@ -81,7 +81,7 @@ pub struct TransferOptions {
     /// Called after every step with what is done so far: it must not block.
     pub progress: Option<Arc<dyn Fn(Summary) + Send + Sync>>,
     /// Called for every change, before it is made or where it is only said: it must not block.
-    pub events: Option<Arc<dyn Fn(Event<'_>) + Send + Sync>>,
+    pub events: Option<Events>,
     /// Ends the transfer with [`Error::Cancelled`], after removing what is unfinished on both sides.
     pub cancel: CancellationToken,
 }
@@ -167,6 +167,9 @@ pub struct Event<'a> {
     /// Bytes of content, where there are any.
     pub bytes: u64,
 }
+
+/// Is called for every change.
+pub type Events = Arc<dyn Fn(Event<'_>) + Send + Sync>;
 
 /// What is done with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Action, Event, Failure, Incomplete, Summary, TransferOptions};
+use super::{Action, Event, Events, Failure, Incomplete, Summary, TransferOptions};
 use crate::Error;
 
 /// Failures that are kept with their reasons.
@@ -33,7 +33,7 @@ struct Inner {
     failed: AtomicU64,
     failures: Mutex<Vec<Failure>>,
     progress: Option<Arc<dyn Fn(Summary) + Send + Sync>>,
-    events: Option<Arc<dyn Fn(Event<'_>) + Send + Sync>>,
+    events: Option<Events>,
 }
 
 impl Tally {

@@ -232,7 +232,7 @@ fn check_whole(directory: &Path) {
         let content = fs::read(directory.join(&name)).unwrap();
         let length = 50_000 + name.parse::<usize>().unwrap() * 30_000;
         assert_eq!(content.len(), length, "{name}");
-        let first = content[0];
+        let first = content.first().copied().unwrap();
         assert!(
             content.iter().all(|&byte| byte == first),
             "{name} is a mixture"

@@ -127,16 +127,18 @@ async fn there_and_back(client: &Client, served: &Path) {
     make(&source);
     let before = see(&source);
     let target = path("/there");
-    let sent = transfer::put(client, &source, &target, &exactly());
-    let sent = sent.await.unwrap();
+    let sent = transfer::put(client, &source, &target, &exactly())
+        .await
+        .unwrap();
     assert_eq!((sent.files, sent.links, sent.unset), (12, 3, 0), "{sent:?}");
     assert_eq!(
         before,
         see(&served.join("there")),
         "there it is what it was"
     );
-    let received = transfer::get(client, &target, &back, &exactly());
-    let received = received.await.unwrap();
+    let received = transfer::get(client, &target, &back, &exactly())
+        .await
+        .unwrap();
     assert_eq!((received.files, received.links), (12, 3), "{received:?}");
     assert_eq!(before, see(&back), "and so it is when it comes back");
     // Once more over what is there, which changes nothing.

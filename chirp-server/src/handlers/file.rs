@@ -53,7 +53,8 @@ pub(crate) fn pread(file: &Arc<File>, length: u64, offset: u64) -> Result<Outcom
         // Says at once whether the descriptor can be read; nothing can be said once the length is.
         rustix::io::pread(&**file, &mut [0u8; 1], offset)?;
         let size = u64::try_from(rustix::fs::fstat(&**file)?.st_size).unwrap_or(0);
-        length = length.min(size.saturating_sub(offset));
+        // The size of a file that is made up as it is read says nothing, so some is tried all the same.
+        length = length.min(size.saturating_sub(offset).max(SMALL_READ));
         if length > SMALL_READ {
             let file = file
                 .try_clone()
