@@ -73,6 +73,7 @@ pub(crate) const fn repeat(request: &Request) -> Repeat {
         R::Open { .. }
         | R::Pwrite { .. }
         | R::Swrite { .. }
+        | R::Store { .. }
         | R::Fsync { .. }
         | R::Ftruncate { .. }
         | R::Fchmod { .. }

@@ -137,6 +137,8 @@ pub(super) async fn read(
     let work = async {
         while let Some(next) = next_expected(&mut expected, &mut reader).await? {
             reader = answer(next, reader, &state).await?;
+            // Whoever waits behind it sees that it goes on.
+            state.step();
         }
         Ok::<(), Fault>(())
     };

@@ -66,7 +66,9 @@ pub async fn get(
     let job = Job::quiet(client, options, &tally);
     job.run(async {
         if stat.is_directory() {
-            return Walk::new(&job, placed).run(source, &stat).await;
+            return Walk::new(&job, placed.clone(), placed == target)
+                .run(source, &stat)
+                .await;
         }
         if trailing && placed == target {
             let reason = std::io::Error::from(std::io::ErrorKind::NotFound);
@@ -209,6 +211,8 @@ type Name = (Vec<u8>, Bytes);
 struct Walk<'a> {
     job: &'a Job<'a>,
     target: PathBuf,
+    /// Whether the target is what the user named, and not an entry of it.
+    named: bool,
     /// The target once it is open; `None` as long as it need not be there.
     root: Option<Directory>,
     firsts: HashMap<(u64, u64), Name>,
@@ -218,10 +222,11 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(job: &'a Job<'a>, target: PathBuf) -> Self {
+    fn new(job: &'a Job<'a>, target: PathBuf, named: bool) -> Self {
         Self {
             job,
             target,
+            named,
             root: None,
             firsts: HashMap::new(),
             linked: Vec::new(),
@@ -317,8 +322,12 @@ impl<'a> Walk<'a> {
         let (target, dry) = (self.target.clone(), job.options.dry_run);
         let looked_at = job.compares();
         let opened = blocking(move || open(root, &target, &relative, mode, dry, looked_at)).await;
-        let (directory, mut there) = match opened {
-            Ok((opened, there)) => (opened, there),
+        let Opened {
+            directory,
+            there: was_there,
+            entries: there,
+        } = match opened {
+            Ok(opened) => opened,
             // Nothing can be put anywhere without the first.
             Err(error) if node.relative.is_empty() => return Err(error),
             Err(error) => return job.tally.note(|| named(job, &node.source), Err(error)),
@@ -330,7 +339,7 @@ impl<'a> Walk<'a> {
         if there.is_none() && job.compares() {
             job.tally.event(Action::Directory, 0, || shown(&path));
         }
-        let mut there = there.take().unwrap_or_default();
+        let mut there = there.unwrap_or_default();
         for (name, facts) in entries {
             let beside = there.remove(&name);
             let entry = Entry {
@@ -352,7 +361,16 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        self.dated.push((node.relative, node.facts));
+        // A directory that the user named and that is there keeps its mode.
+        let mut facts = node.facts;
+        if was_there
+            && self.named
+            && node.relative.is_empty()
+            && let Some(kept) = directory.and_then(|directory| directory.facts(b".").ok()?)
+        {
+            facts.mode = kept.mode;
+        }
+        self.dated.push((node.relative, facts));
         Ok(())
     }
 
@@ -595,8 +613,15 @@ async fn list(
     Ok(below)
 }
 
-/// What [`open`] finds: the directory, if it is there now, and what it had if it was looked at.
-type Opened = (Option<Directory>, Option<HashMap<Bytes, Facts>>);
+/// What [`open`] finds.
+struct Opened {
+    /// The directory, if it is there now.
+    directory: Option<Directory>,
+    /// Whether it was there before.
+    there: bool,
+    /// What it had then, if that was looked at.
+    entries: Option<HashMap<Bytes, Facts>>,
+}
 
 /// Makes or takes a directory of the target and looks what is in it. Blocks.
 fn open(
@@ -630,11 +655,15 @@ fn open(
         };
         (Some(directory), there)
     };
-    let there = match &directory {
+    let entries = match &directory {
         Some(directory) if there && looked_at => Some(directory.entries()?),
         _ => None,
     };
-    Ok((directory, there))
+    Ok(Opened {
+        directory,
+        there,
+        entries,
+    })
 }
 
 /// Makes or takes the directory that a tree is received into; tells whether it was there.

@@ -75,6 +75,10 @@ pub async fn put(
     let placed = place::remote(there.as_ref(), source, target, options.placement)?;
     job.run(async {
         if facts.kind == Kind::Directory {
+            // A directory that the user named and that is there keeps its mode.
+            let there = there.as_ref().filter(|_| placed == *target);
+            let mode = there.map_or(facts.mode, |there| there.mode & 0o777);
+            let facts = Facts { mode, ..facts };
             return tree(&job, source, facts, placed).await;
         }
         if target.has_trailing_slash() && !there.is_some_and(|there| there.is_directory()) {
