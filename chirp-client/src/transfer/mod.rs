@@ -58,7 +58,8 @@ pub struct TransferOptions {
     /// What the target's name means.
     pub placement: Placement,
     /// Whether copies get the modes and times of their originals. Otherwise they have what new files
-    /// have: here what the umask leaves of the mode, on a server its execute bit.
+    /// have: here what the umask leaves of the mode, on a server its execute bit. What is replaced on
+    /// a server keeps its own, so on one other than ours it is written in place.
     pub preserve: bool,
     /// What is done with files that are there already.
     pub existing: Existing,

@@ -291,7 +291,8 @@ pub(super) async fn upload(
         && job.may_rename(target).await?
     {
         pieces::upload(job, client, path, source, target, from, resumed).await?;
-    } else if job.whole {
+    } else if job.whole || !job.options.preserve {
+        // A renamed file would not have the mode of the one it replaces.
         whole(job, client, path, source, target, from).await?;
     } else if job.may_rename(target).await? {
         let temporary = beside(target, &temporary_name()?)?;
