@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::ours::{Ours, exactly, names, noise, resuming};
 use crate::support::{Reference, answered, pair, path};
 
-const LARGE: usize = 6 * 1024 * 1024;
+/// More than 3 MiB that have arrived and 4 MiB that are on their way when a copy is interrupted.
+const LARGE: usize = 12 * 1024 * 1024;
 
 /// Cancels itself after this many bytes.
 fn interrupted_after(bytes: u64) -> TransferOptions {
