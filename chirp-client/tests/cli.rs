@@ -244,3 +244,37 @@ fn standard_input_can_be_put() {
         400_000
     );
 }
+
+#[test]
+fn a_copy_says_in_json_what_it_came_to() {
+    let server = Reference::start();
+    let local = server.outside("local");
+    std::fs::write(local.join("f"), "12345").unwrap();
+    std::os::unix::fs::symlink("/none", local.join("l")).unwrap();
+    for name in ["f", "l"] {
+        support::give_away(&local.join(name));
+    }
+    let local = local.to_str().unwrap();
+    let put = succeed(&server, &["put", "--json", local, "/"]);
+    let put: serde_json::Value = serde_json::from_str(&put).unwrap();
+    assert_eq!(
+        (&put["files"], &put["links"], &put["bytes"]),
+        (&1.into(), &1.into(), &5.into())
+    );
+    assert_eq!(put["failed"], 0);
+    // A directory stands where a file should come: the rest comes, and the document says so as well as the status.
+    let bad = server.outside("bad");
+    std::fs::create_dir(bad.join("f")).unwrap();
+    support::give_away(&bad.join("f"));
+    let bad = bad.to_str().unwrap();
+    let output = run(&server, &["get", "--json", "/local/.", bad]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let got: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(got["failed"], 1, "{got}");
+    let failures = got["failures"][0]["error"].as_str().unwrap();
+    assert!(!failures.is_empty(), "{got}");
+    assert!(
+        text(&output.stderr).contains("1 entries were not copied"),
+        "{output:?}"
+    );
+}

@@ -185,7 +185,7 @@ fn a_terminal_shows_how_far_it_is_and_then_what_was_done() {
     let target = server.outside("here").join("f");
     let mut child = get(&relay.address, target.to_str().unwrap(), stderr);
     // Part of the content is here and the rest is held back, so this is the line of a copy that goes on.
-    terminal.wait_for(&["MiB", "/s"]);
+    terminal.wait_for(&["% 1.", "MiB of 2.86 MiB", "/s", "0 of 1 file", " left"]);
     relay.gate.open();
     terminal.wait_for(&["1 file", "read in", "/s)"]);
     assert!(child.wait().unwrap().success());

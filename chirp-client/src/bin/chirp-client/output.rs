@@ -208,6 +208,9 @@ fn remedy(error: &Error, subject: Option<&str>) -> Option<String> {
 /// The line of a copy of which nobody knows how much is left.
 const UNDER_WAY: &str = "{spinner} {binary_bytes} {binary_bytes_per_sec} {msg} {elapsed}";
 
+/// The line of a copy of which it is known how much it will be.
+const COUNTED: &str = "{bar:20} {percent}% {binary_bytes} of {binary_total_bytes} {binary_bytes_per_sec} {msg}, {eta} left";
+
 fn files(count: u64) -> String {
     format!("{count} {}", if count == 1 { "file" } else { "files" })
 }
@@ -233,8 +236,17 @@ impl Progress {
     pub(crate) fn callback(&self) -> Option<std::sync::Arc<dyn Fn(Summary) + Send + Sync>> {
         let bar = self.0.clone()?;
         Some(std::sync::Arc::new(move |done: Summary| {
+            if done.total_files > 0 && bar.length() != Some(done.total_bytes) {
+                if let Ok(style) = ProgressStyle::with_template(COUNTED) {
+                    bar.set_style(style);
+                }
+                bar.set_length(done.total_bytes);
+            }
             bar.set_position(done.bytes);
-            bar.set_message(files(done.files));
+            bar.set_message(match done.total_files {
+                0 => files(done.files),
+                total => format!("{} of {}", done.files + done.skipped, files(total)),
+            });
         }))
     }
 

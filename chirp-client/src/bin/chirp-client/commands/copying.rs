@@ -1,14 +1,16 @@
 //! What `put`, `get` and `sync` have in common: their options, and how they end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chirp_client::Error;
-use chirp_client::transfer::{Action, Event, Existing, Summary, TransferOptions};
+use chirp_client::transfer::{Action, Event, Existing, Incomplete, Summary, TransferOptions};
 use clap::Args;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use crate::json;
 use crate::output::{self, Progress};
 
 /// How long the end may take after a signal, for removing what is unfinished.
@@ -27,6 +29,9 @@ pub(crate) struct Copying {
     /// Change nothing, and print what would be done.
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+    /// Print what was done as JSON, one document on one line.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) json: bool,
     /// Connections that move contents at once.
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=64))]
     connections: u8,
@@ -99,7 +104,9 @@ pub(crate) async fn run(
     copy: impl Future<Output = Result<Summary, Error>>,
     progress: &Progress,
     verb: &str,
+    json: bool,
 ) -> Result<(), Failure> {
+    let started = Instant::now();
     let failed = |error| Failure::Other(format!("failed to watch for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -109,6 +116,9 @@ pub(crate) async fn run(
         result = &mut copy => {
             let done = result.as_ref().ok().copied();
             progress.finish(done, verb);
+            if json {
+                print(&result, started.elapsed())?;
+            }
             return result.map(|done| warn(&done)).map_err(Failure::from);
         }
         _ = interrupt.recv() => 2,
@@ -122,6 +132,64 @@ pub(crate) async fn run(
     }
     progress.finish(None, verb);
     Err(Failure::Signal(number))
+}
+
+/// What a copy came to.
+#[derive(Serialize)]
+struct Copied {
+    files: u64,
+    directories: u64,
+    links: u64,
+    /// Bytes of contents that were moved.
+    bytes: u64,
+    /// Files and links that were there already.
+    skipped: u64,
+    deleted: u64,
+    seconds: f64,
+    /// Entries that were not copied.
+    failed: u64,
+    /// The first thousand of them.
+    failures: Vec<NotCopied>,
+}
+
+/// An entry that was not copied, in the words of the messages.
+#[derive(Serialize)]
+struct NotCopied {
+    path: String,
+    error: String,
+}
+
+/// Prints what was done, also where some of it was not.
+fn print(result: &Result<Summary, Error>, took: Duration) -> Result<(), Failure> {
+    let (done, failed, failures) = match result {
+        Ok(done) => (done, 0, &[][..]),
+        Err(Error::Incomplete(incomplete)) => {
+            let Incomplete {
+                copied,
+                failures,
+                failed,
+            } = &**incomplete;
+            (copied, *failed, &failures[..])
+        }
+        Err(_) => return Ok(()),
+    };
+    json::print(&Copied {
+        files: done.files,
+        directories: done.directories,
+        links: done.links,
+        bytes: done.bytes,
+        skipped: done.skipped,
+        deleted: done.deleted,
+        seconds: took.as_secs_f64(),
+        failed,
+        failures: failures
+            .iter()
+            .map(|failure| NotCopied {
+                path: failure.path.clone(),
+                error: failure.error.to_string(),
+            })
+            .collect(),
+    })
 }
 
 /// Tells of what was done otherwise than people may think.

@@ -56,6 +56,6 @@ impl Get {
             false => Placement::Cp,
         };
         let copy = transfer::get(client, &self.remote.0, &self.local, &options);
-        copying::run(&options, copy, &progress, "read").await
+        copying::run(&options, copy, &progress, "read", self.copying.json).await
     }
 }

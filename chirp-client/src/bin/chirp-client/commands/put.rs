@@ -52,9 +52,9 @@ impl Put {
             let stdin =
                 stdin.map_err(|error| Failure::Other(format!("failed to use stdin: {error}")))?;
             let copy = transfer::put_file(client, stdin.into(), &self.remote.0, &options);
-            return copying::run(&options, copy, &progress, "written").await;
+            return copying::run(&options, copy, &progress, "written", self.copying.json).await;
         }
         let copy = transfer::put(client, &self.local, &self.remote.0, &options);
-        copying::run(&options, copy, &progress, "written").await
+        copying::run(&options, copy, &progress, "written", self.copying.json).await
     }
 }

@@ -53,9 +53,9 @@ impl Sync {
         };
         if self.pull {
             let copy = transfer::get(client, &self.remote.0, &self.local, &options);
-            return copying::run(&options, copy, &progress, "read").await;
+            return copying::run(&options, copy, &progress, "read", self.copying.json).await;
         }
         let copy = transfer::put(client, &self.local, &self.remote.0, &options);
-        copying::run(&options, copy, &progress, "written").await
+        copying::run(&options, copy, &progress, "written", self.copying.json).await
     }
 }
