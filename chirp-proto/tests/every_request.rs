@@ -133,6 +133,7 @@ requests! { w;
     Version {},
     Features {},
     Sha256 { path: w.path.clone() },
+    Store { path: w.path.clone(), mode: w.number, mtime: w.signed, length: w.length },
     Exec { length: w.count },
     ExecAttach { execution: w.execution.clone(), out: w.count, err: w.place },
     ExecStatus { execution: w.execution.clone() },
