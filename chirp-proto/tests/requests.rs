@@ -53,6 +53,14 @@ fn words_and_numbers_are_read_as_part_1_3_says() {
         Request::Whoami { limit: 4 }
     );
     assert_eq!(
+        parsed("pread 0 5 7x\n"),
+        Request::Pread {
+            fd: 0,
+            length: 5,
+            offset: 7
+        }
+    );
+    assert_eq!(
         parsed("whoami 99999999999999999999\n"),
         Request::Whoami {
             limit: i64::MAX as u64
@@ -66,6 +74,9 @@ fn words_and_numbers_are_read_as_part_1_3_says() {
         "whoami\n",
         "whoami x\n",
         "whoami -1\n",
+        "pread 0x10 5 0\n",
+        "pread 0 5.5 0\n",
+        "fgetxattr 1x user.a\n",
         "stat/v\n",
         "statx /v\n",
     ] {

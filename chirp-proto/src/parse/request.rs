@@ -400,14 +400,24 @@ fn non_negative(number: i64) -> Result<u64, Code> {
 pub(super) struct Words<'a> {
     dialect: Dialect,
     rest: &'a [u8],
+    /// Something is glued to the number that was read last. The reference reads a line by one pattern,
+    /// in which that would be the next word: if there is to be one, the line is no request.
+    glued: bool,
 }
 
 impl<'a> Words<'a> {
     pub(super) const fn new(dialect: Dialect, rest: &'a [u8]) -> Self {
-        Self { dialect, rest }
+        Self {
+            dialect,
+            rest,
+            glued: false,
+        }
     }
 
     fn word(&mut self) -> Result<Cow<'a, [u8]>, Code> {
+        if self.glued && self.dialect == Dialect::Plain {
+            return Err(Code::InvalidRequest);
+        }
         let (rest, word) = match self.dialect {
             Dialect::Plain => {
                 let (rest, word) = word(self.rest).map_err(|_| Code::InvalidRequest)?;
@@ -434,8 +444,13 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// A number; what is glued to the last one is ignored.
     pub(super) fn number(&mut self) -> Result<i64, Code> {
-        number_prefix(&self.word()?).ok_or(Code::InvalidRequest)
+        let word = self.word()?;
+        let number = number_prefix(&word).ok_or(Code::InvalidRequest)?;
+        let digits = word.strip_prefix(b"-").or_else(|| word.strip_prefix(b"+"));
+        self.glued = !digits.unwrap_or(&word).iter().all(u8::is_ascii_digit);
+        Ok(number)
     }
 
     pub(super) fn unsigned(&mut self) -> Result<u64, Code> {
