@@ -10,9 +10,7 @@ use std::{env, iter};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use crate::account::Account;
 use crate::program::Program;
-use crate::tool;
 
 /// The tools that every set has.
 pub const TOOLS: [&str; 5] = [
@@ -108,25 +106,6 @@ impl Clients {
     #[must_use]
     pub fn has(&self, tool: &str) -> bool {
         self.tool(tool).is_file()
-    }
-
-    /// Returns whether it has a tool, or for `chirp COMMAND` whether the help of its `chirp` lists that
-    /// command.
-    #[must_use]
-    pub fn offers(&self, what: &str) -> bool {
-        let Some((tool, command)) = what.split_once(' ') else {
-            return self.has(what);
-        };
-        let Ok(account) = Account::unprivileged() else {
-            return false;
-        };
-        let path = self.tool(tool);
-        let help = tool::run(&path, &["help"; 0], &env::temp_dir(), &account, b"help\n");
-        help.is_ok_and(|help| {
-            let text = String::from_utf8_lossy(&help.stdout).into_owned();
-            text.lines()
-                .any(|line| line.split_whitespace().next() == Some(command))
-        })
     }
 
     /// Returns where a tool is, or would be.

@@ -72,8 +72,7 @@ struct Scene {
     servers: usize,
     /// Whether the two sides meet in it.
     mix: Mix,
-    /// Tools, or commands as `chirp COMMAND`, that not every set of clients has, and without which it is
-    /// left out.
+    /// Tools that not every set of clients has, and without which it is left out.
     tools: &'static [&'static str],
     act: fn(&mut Play<'_>) -> Result<()>,
 }
@@ -135,11 +134,7 @@ fn record(
 ) -> Record {
     let lacking = cell.clients.iter().find_map(|side| {
         let clients = side.of(clients);
-        let tool = journey
-            .scene
-            .tools
-            .iter()
-            .find(|tool| !clients.offers(tool))?;
+        let tool = journey.scene.tools.iter().find(|tool| !clients.has(tool))?;
         Some(format!("{} have no {tool}", clients.label()))
     });
     if let Some(reason) = lacking {

@@ -19,13 +19,16 @@ fn thirdput(play: &mut Play<'_>) -> Result<()> {
     play.prepare(|play| {
         play.shell(
             "mkdir -p 't/sub/e m p t y'; echo 1 > t/one; : > t/nothing; echo 2 > 't/sub/t w o%'; \
-             seq 1 100000 > t/sub/long; ln t/one t/hard; chmod 755 t/one; chmod 600 t/nothing",
+             seq 1 100000 > t/sub/long; chmod 755 t/one; chmod 600 t/nothing",
         )?;
         play.chirp("put t /t")?;
+        play.shell("ln t/one t/hard")?;
+        play.chirp("ln /t/one /t/hard")?;
         play.chirp("setacl /t unix:alice rl")?;
         // The servers know each other by name only.
         play.tool("chirp -t 5 -a unix {HOST1} mkdir /in")?;
         play.tool("chirp -t 5 -a unix {HOST1} setacl /in hostname:* rwlda")?;
+        play.tool("chirp -t 5 -a unix {HOST1} mkdir /in/blanks")?;
         play.holds("t/one", b"1\n")
     })?;
     play.chirp("thirdput /t/one {HOST1} /in/one")?.succeeds()?;
@@ -33,7 +36,13 @@ fn thirdput(play: &mut Play<'_>) -> Result<()> {
         .succeeds()?;
     play.chirp("thirdput /t/sub/long {HOST1} /in/long")?
         .succeeds()?;
-    play.chirp("thirdput '/t/sub/t w o%' {HOST1} '/in/t w o'")?;
+    // What the reference makes of such a name is its own; it does not stay.
+    play.chirp("thirdput '/t/sub/t w o%' {HOST1} '/in/blanks/t w o'")?
+        .succeeds()?;
+    play.tool("chirp -t 5 -a unix {HOST1} ls /in/blanks")?
+        .succeeds()?;
+    play.tool("chirp -t 5 -a unix {HOST1} rm /in/blanks")?
+        .succeeds()?;
     play.chirp("thirdput /t {HOST1} /in/t")?.succeeds()?;
     // Over what is there.
     play.chirp("thirdput /t/one {HOST1} /in/long")?.succeeds()?;

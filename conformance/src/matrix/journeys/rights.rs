@@ -115,7 +115,16 @@ fn ticket(play: &mut Play<'_>) -> Result<()> {
 
 fn wildcard(play: &mut Play<'_>) -> Result<()> {
     plant(play)?;
-    for subject in ["*", "address:*", "*:*", "address:1?7.0.0.1", "unix:*"] {
+    for subject in [
+        "*",
+        "address:*",
+        "*:*",
+        "address:1?7.0.0.1",
+        "unix:*",
+        // A star that stands for nothing.
+        "address:127.0.0.1*",
+        "*address:127.0.0.1",
+    ] {
         play.chirp(&format!("setacl /d {subject} rwl"))?;
         play.chirp_with(ADDRESS, "cat /d/a")?;
         play.chirp_with(HOSTNAME, "put a /d/b")?;

@@ -120,6 +120,16 @@ fn put(play: &mut Play<'_>) -> Result<()> {
     play.tool("chirp_put -t 5 -a address t/one {HOST} /x")?
         .exits(1)?;
     play.tool("chirp_put t/one {HOST}")?;
+    // Two names of one file.
+    play.shell("mkdir h; echo 1 > h/a; ln h/a h/b")?;
+    play.tool(&format!("chirp_put {ACCESS} h {{HOST}} /h"))?
+        .succeeds()?;
+    play.tool(&format!("chirp {ACCESS} {{HOST}} cat /h/a /h/b"))?
+        .succeeds()?;
+    play.tool(&format!("chirp {ACCESS} {{HOST}} stat /h/b"))?
+        .succeeds()?;
+    play.tool(&format!("chirp {ACCESS} {{HOST}} rm /h"))?
+        .succeeds()?;
     Ok(())
 }
 

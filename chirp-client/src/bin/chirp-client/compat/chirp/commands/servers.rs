@@ -48,7 +48,10 @@ pub(crate) async fn thirdput(
     let to = chirp_client::VirtualPath::from_decoded(to)?;
     let start = Instant::now();
     let bytes = client.thirdput(&from, session::text(host)?, &to).await?;
-    // The reference counts whole seconds, and at least one.
+    // The reference says nothing of a copy without content, and counts whole seconds, at least one.
+    if bytes == 0 {
+        return Ok(());
+    }
     let seconds = start.elapsed().as_secs().max(1);
     let rate = bytes as f64 / 1_048_576.0 / seconds as f64;
     say(&format!(
