@@ -31,7 +31,7 @@ test-full: test
 # On a file system in memory where there is one, so that the servers are compared and not the disk.
 BENCH_DIR ?= $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 
-bench: deps ; $(CARGO) build --release --locked -p chirp-server -p conformance
+bench: deps ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p conformance
 	TMPDIR=$(BENCH_DIR) target/release/chirp-bench $(BENCH_ARGS)
 
 # Each parser for FUZZ_SECONDS seconds, coverage-guided.

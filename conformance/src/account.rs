@@ -36,10 +36,21 @@ impl Account {
                  run this as an ordinary user instead",
             )?
         } else {
-            let uid = rustix::process::geteuid().as_raw();
-            uzers::get_user_by_uid(uid)
-                .with_context(|| format!("the user database has no entry for user {uid}"))?
+            own_entry()?
         };
+        Self::of(&user, switch)
+    }
+
+    /// Returns the user of this process, whoever that is.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the user database has no entry for that user.
+    pub fn current() -> Result<Self> {
+        Self::of(&own_entry()?, false)
+    }
+
+    fn of(user: &uzers::User, switch: bool) -> Result<Self> {
         let login = user
             .name()
             .to_str()
@@ -71,4 +82,10 @@ impl Account {
         }
         Ok(())
     }
+}
+
+fn own_entry() -> Result<uzers::User> {
+    let uid = rustix::process::geteuid().as_raw();
+    uzers::get_user_by_uid(uid)
+        .with_context(|| format!("the user database has no entry for user {uid}"))
 }

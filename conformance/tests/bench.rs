@@ -8,33 +8,37 @@ use conformance::program::Program;
 use conformance::tool;
 use serde_json::Value;
 
+/// Runs the benchmark with one turn, and returns what it reports under `key`.
+fn report(account: &Account, arguments: &[&str], key: &str) -> Result<Vec<Value>> {
+    // The benchmark looks for our programs beside itself; this says what to build if one is missing.
+    Program::our_server()?;
+    Program::our_client()?;
+    let mut all = vec!["--json", "--turns=1"];
+    all.extend(arguments);
+    let program = Path::new(env!("CARGO_BIN_EXE_chirp-bench"));
+    let outcome = tool::run(program, &all, &std::env::temp_dir(), account, b"")?.succeeds()?;
+    let mut report: Value = serde_json::from_slice(&outcome.stdout)?;
+    match report.get_mut(key).map(Value::take) {
+        Some(Value::Array(rows)) => Ok(rows),
+        _ => anyhow::bail!("no {key} in the report"),
+    }
+}
+
 #[test]
 fn every_kind_of_experiment_is_measured() -> Result<()> {
-    // The benchmark looks for the server beside itself; this says what to build if it is missing.
-    Program::our_server()?;
-    let outcome = tool::run(
-        Path::new(env!("CARGO_BIN_EXE_chirp-bench")),
+    let experiments = report(
+        &Account::unprivileged()?,
         &[
-            "--turns=1",
             "--seconds=0.02",
             "--idle=20",
             "--files=20",
             "--entries=50",
             "--clients=5",
             "--heavy=1",
-            "--json",
             "--only=stat,open,pread,putfile 4,getfile,connect,idle,thirdput,search,getlongdir,clients,p99",
         ],
-        &std::env::temp_dir(),
-        &Account::unprivileged()?,
-        b"",
-    )?
-    .succeeds()?;
-    let report: Value = serde_json::from_slice(&outcome.stdout)?;
-    let experiments = report
-        .get("experiments")
-        .and_then(Value::as_array)
-        .context("no experiments in the report")?;
+        "experiments",
+    )?;
     ensure!(experiments.len() == 20, "{} experiments", experiments.len());
     for experiment in experiments {
         let measured = |subject| {
@@ -48,4 +52,45 @@ fn every_kind_of_experiment_is_measured() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Copies small trees, as the user of the test: `ssh` lets nobody else in.
+fn copies(only: &str, contenders: &[&str], lines: usize) -> Result<()> {
+    let sizes = ["--copy", "3", "2", "2", "--copy-big=1", "--only", only];
+    let copies = report(&Account::current()?, &sizes, "copies")?;
+    ensure!(copies.len() == lines, "{} lines", copies.len());
+    for line in &copies {
+        let values = line.get("values").and_then(Value::as_object);
+        let values = values.context("no values")?;
+        for contender in contenders {
+            ensure!(values.contains_key(*contender), "{contender}: {line}");
+        }
+    }
+    Ok(())
+}
+
+const EVERYBODY: [&str; 6] = ["ours", "chirp", "scp -r", "sftp", "rsync", "tar|ssh"];
+
+#[test]
+fn everybody_copies_trees() -> Result<()> {
+    copies(" 0 ms", &EVERYBODY, 2)
+}
+
+#[test]
+fn everybody_copies_trees_over_a_long_way() -> Result<()> {
+    copies(" 50 ms", &EVERYBODY, 2)
+}
+
+#[test]
+fn a_large_file_is_copied_and_measured() -> Result<()> {
+    copies(
+        "in one file",
+        &["ours", "chirp", "bare socket", "memory"],
+        2,
+    )
+}
+
+#[test]
+fn a_second_copy_is_measured() -> Result<()> {
+    copies("nothing to do", &["ours"], 1)
 }

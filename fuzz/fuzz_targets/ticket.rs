@@ -24,7 +24,10 @@ fuzz_target!(|data: &[u8]| {
         let dir = String::from_utf8_lossy(&mask.path).into_owned();
         let dir = dir.trim_matches('/').as_bytes();
         let below = [dir, b"/below"].concat();
-        assert_eq!(ticket.mask(dir), ticket.mask(&below));
+        // A mask of its own would count there.
+        if !ticket.masks().iter().any(|mask| mask.path.ends_with(b"/below")) {
+            assert_eq!(ticket.mask(dir), ticket.mask(&below));
+        }
         let mut changed = ticket.clone();
         if changed.set_mask(dir, Rights::READ).is_ok() {
             assert_eq!(changed.mask(dir), Rights::READ);

@@ -16,6 +16,7 @@
 //! - [`trees`]: large trees: copied by a third party, searched, listed
 //! - [`crowd`]: many clients that come at the same time
 //! - [`priority`]: how long a small request takes beside heavy ones
+//! - [`copies`]: our client beside `chirp`, `scp`, `sftp`, `rsync` and `tar`
 //! - [`floor`]: the floor's two servers
 //! - [`report`]: the table and the JSON
 
@@ -27,6 +28,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 
 mod bulk;
+mod copies;
 mod crowd;
 mod experiment;
 mod floor;
@@ -68,6 +70,15 @@ struct Arguments {
     /// MiB that a heavy request digests beside small ones; the trees of the others are in proportion
     #[arg(long, default_value_t = 256, value_parser = positive)]
     heavy: usize,
+    /// Files of the trees that are copied at 0, 5 and 50 ms round trip
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 1000, 300], num_args = 3, value_parser = positive)]
+    copy: Vec<usize>,
+    /// MiB of the large file that is copied
+    #[arg(long, default_value_t = 1024, value_parser = positive)]
+    copy_big: usize,
+    /// Turns of each copy: some take a minute
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    copy_turns: u32,
     /// Print JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -97,14 +108,21 @@ fn main() -> Result<ExitCode> {
         clients: arguments.clients,
         heavy: arguments.heavy,
     };
-    let plan: Vec<_> = experiment::all(&sizes)
-        .into_iter()
-        .filter(|experiment| {
-            let name = experiment.name();
-            arguments.only.is_empty() || arguments.only.iter().any(|word| name.contains(word))
-        })
-        .collect();
-    ensure!(!plan.is_empty(), "--only matches no experiment");
+    let wanted = |name: &str| {
+        arguments.only.is_empty() || arguments.only.iter().any(|word| name.contains(word))
+    };
+    let mut plan = experiment::all(&sizes);
+    plan.retain(|experiment| wanted(&experiment.name()));
+    let files = arguments.copy.as_slice().try_into()?;
+    let mut copies = copies::all(&copies::Sizes {
+        files,
+        big: arguments.copy_big,
+    });
+    copies.retain(|experiment| wanted(&experiment.name()));
+    ensure!(
+        !plan.is_empty() || !copies.is_empty(),
+        "--only matches no experiment"
+    );
     let subjects = subject::Subjects::start()?;
     let trees = trees::Trees::default();
     let mut rows = Vec::new();
@@ -112,8 +130,14 @@ fn main() -> Result<ExitCode> {
         progress(&experiment.name());
         rows.push(experiment.run(&subjects, &trees, arguments.turns, arguments.seconds)?);
     }
+    let bench = copies::Bench::new(&subjects)?;
+    let mut lines = Vec::new();
+    for experiment in copies {
+        progress(&experiment.name());
+        lines.push(experiment.run(&bench, arguments.copy_turns)?);
+    }
     progress("");
-    let report = report::Report::new(&subjects, arguments.turns, rows);
+    let report = report::Report::new(&subjects, arguments.turns, rows, lines);
     let text = if arguments.json {
         report.json()?
     } else {

@@ -7,6 +7,7 @@ use std::thread;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::copies::{self, table::Line};
 use crate::experiment::{Row, Target};
 use crate::subject::{Subject, Subjects};
 
@@ -16,15 +17,17 @@ pub(crate) struct Report {
     directory: String,
     turns: u32,
     rows: Vec<Row>,
+    copies: Vec<Line>,
 }
 
 impl Report {
-    pub(crate) fn new(subjects: &Subjects, turns: u32, rows: Vec<Row>) -> Self {
+    pub(crate) fn new(subjects: &Subjects, turns: u32, rows: Vec<Row>, copies: Vec<Line>) -> Self {
         Self {
             machine: machine(),
             directory: subjects.directory().display().to_string(),
             turns,
             rows,
+            copies,
         }
     }
 
@@ -47,24 +50,15 @@ impl Report {
             .map(str::to_owned),
         ];
         lines.extend(self.rows.iter().map(Row::cells));
-        let mut widths = [0; 7];
-        for line in &lines {
-            for (width, cell) in widths.iter_mut().zip(line) {
-                *width = cell.chars().count().max(*width);
-            }
+        if !self.rows.is_empty() {
+            align(&mut text, &lines);
         }
-        for line in &lines {
-            let mut row = String::new();
-            for (at, (cell, width)) in line.iter().zip(widths).enumerate() {
-                // Writing to a string cannot fail.
-                let _ = match at {
-                    0 => write!(row, "{cell:<width$}"),
-                    6 => write!(row, "  {cell}"),
-                    _ => write!(row, "  {cell:>width$}"),
-                };
+        if !self.copies.is_empty() {
+            if !self.rows.is_empty() {
+                text.push('\n');
             }
-            text.push_str(row.trim_end());
-            text.push('\n');
+            text.push_str("trees and files copied, best\n\n");
+            align(&mut text, &copies::table::rows(&self.copies));
         }
         text
     }
@@ -72,13 +66,39 @@ impl Report {
     /// Returns everything measured, for programs.
     pub(crate) fn json(&self) -> Result<String> {
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
+        let copies: Vec<Value> = self.copies.iter().map(Line::json).collect();
         let value = json!({
             "machine": self.machine,
             "directory": self.directory,
             "turns": self.turns,
             "experiments": rows,
+            "copies": copies,
         });
         Ok(serde_json::to_string_pretty(&value)? + "\n")
+    }
+}
+
+/// Writes rows of cells in columns: the first to the left, the last as it is, the others to the right.
+fn align(text: &mut String, lines: &[impl AsRef<[String]>]) {
+    let columns = lines.iter().map(|line| line.as_ref().len()).max();
+    let mut widths = vec![0; columns.unwrap_or_default()];
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line.as_ref()) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for line in lines {
+        let mut row = String::new();
+        for (at, (cell, width)) in line.as_ref().iter().zip(&widths).enumerate() {
+            // Writing to a string cannot fail.
+            let _ = match at {
+                0 => write!(row, "{cell:<width$}"),
+                _ if at + 1 == widths.len() => write!(row, "  {cell}"),
+                _ => write!(row, "  {cell:>width$}"),
+            };
+        }
+        text.push_str(row.trim_end());
+        text.push('\n');
     }
 }
 
