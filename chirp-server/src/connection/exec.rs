@@ -61,9 +61,41 @@ impl Connection {
                 let list = exec.executions.list(subject, superuser);
                 self.json(Some(&list));
             }
+            Request::ExecAttach {
+                execution,
+                out,
+                err,
+            } => match self.find(&exec, &execution) {
+                Some(found) => return self.attach(&found, out, err).await,
+                None => self.json(None::<&()>),
+            },
+            Request::ExecRemove { execution } => {
+                let subject = self.session.subject().as_str();
+                let superuser = self.is_superuser();
+                match exec.executions.remove(subject, &execution, superuser) {
+                    Ok(true) => encode::number(0, &mut self.output),
+                    Ok(false) => self.json(None::<&()>),
+                    Err(error) => self.refuse(error.code, &error.message),
+                }
+            }
             _ => self.refuse(Code::NotSupported, "this version does not serve that yet"),
         }
         Ok(())
+    }
+
+    /// Comes back to an execution: answers its status, then streams from these offsets on.
+    async fn attach(&mut self, found: &Arc<Execution>, out: u64, err: u64) -> io::Result<()> {
+        match found.attach_at(out, err) {
+            Ok(attach) => {
+                self.json(Some(&found.status()));
+                self.flush().await?;
+                self.stream(attach).await
+            }
+            Err(error) => {
+                self.refuse(error.code, &error.message);
+                Ok(())
+            }
+        }
     }
 
     async fn start(&mut self, exec: &Arc<Exec>, length: u64) -> io::Result<()> {

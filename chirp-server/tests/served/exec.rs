@@ -472,6 +472,74 @@ fn a_cmd_id_is_one_execution() {
     assert!(owner.line().starts_with("-21") && owner.line().starts_with("-21"));
 }
 
+/// Asks for a status.
+fn status(peer: &mut Peer, id: u64) -> Value {
+    peer.send(format!("exec_status {id}\n"));
+    serde_json::from_slice(&peer.counted().unwrap()).unwrap()
+}
+
+#[test]
+fn a_client_comes_back_where_it_was_and_the_former_one_is_sent_away() {
+    let place = Place::new();
+    let server = place.serve(&["--exec"]);
+    let mut first = server.owner();
+    let script = "printf 0123456789; read x; printf \"$x\"; exec sleep 0";
+    let request = json!({"cmd": "sh", "args": ["-c", script], "stdin": "stream"});
+    let id = start(&mut first, &request);
+    assert_eq!(frame(&mut first).0, "at 0 0 0 0");
+    let mut seen = Vec::new();
+    while seen.len() < 10 {
+        seen.extend(frame(&mut first).1);
+    }
+    first.send("ack 4 0\n");
+    let mut second = server.owner();
+    eventually("the acknowledgement was taken", || {
+        status(&mut second, id)["out_from"] == 4
+    });
+    for (out, err) in [(11, 0), (3, 0), (10, 1)] {
+        second.send(format!("exec_attach {id} {out} {err}\n"));
+        assert!(second.line().starts_with("-8 "), "{out} {err}");
+    }
+    second.send(format!("exec_remove {id}\nexec_remove 99999999\n"));
+    assert!(second.line().starts_with("-10 "), "it runs");
+    assert!(second.line().starts_with("-21 "));
+    second.send(format!("exec_attach {id} 6 0\n"));
+    let told: Value = serde_json::from_slice(&second.counted().unwrap()).unwrap();
+    assert_eq!(told["state"], "running");
+    assert_eq!(told["attached"], true);
+    assert_eq!(frame(&mut second).0, "at 6 0 0 0");
+    // The rest of the output and the credit of the new stream mode, in either order.
+    let (mut rest, mut credit) = (Vec::new(), false);
+    while rest != b"6789" || !credit {
+        let header = second.line();
+        match header.split_once(' ') {
+            Some(("out", length)) => rest.extend(second.take(length.parse().unwrap())),
+            Some(("credit", _)) => credit = true,
+            _ => assert_eq!(header, "alive"),
+        }
+    }
+    assert_eq!(frame(&mut first).0, "detached");
+    first.send("done\n");
+    assert_eq!(
+        status(&mut first, id)["out_from"],
+        4,
+        "attaching acknowledges nothing"
+    );
+    second.send("in 3\nab\n");
+    let ended = finish(&mut second);
+    assert_eq!((&ended.out[..], ended.code()), (&b"ab"[..], 0));
+    // What is left of an ended one is nothing.
+    second.send(format!("exec_attach {id} 12 0\n"));
+    assert!(second.counted().is_ok());
+    let again = finish(&mut second);
+    assert_eq!((&again.out[..], again.code()), (&b""[..], 0));
+    second.send(format!("exec_remove {id}\nexec_status {id}\n"));
+    assert_eq!(second.line(), "0");
+    assert!(second.line().starts_with("-21 "));
+    second.send(format!("exec_attach {id} 0 0\n"));
+    assert!(second.line().starts_with("-21 "));
+}
+
 #[test]
 fn a_cmd_id_sent_by_many_at_once_runs_once() {
     let place = Place::new();

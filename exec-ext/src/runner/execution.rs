@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use chirp_proto::Code;
 use rustix::process::Pid;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::config::ExecutionsConfig;
+use super::error::StartError;
 use super::stdin::{InputAfterEof, Stdin};
 use super::sys;
 use super::window::Window;
@@ -232,9 +234,43 @@ impl Execution {
         }
     }
 
-    /// Attaches a new client and silences the former one.
+    /// Attaches a new client at the first bytes that nobody has acknowledged, and silences the former
+    /// one.
     pub(super) fn attach(self: &Arc<Self>) -> AttachTicket {
-        let mut control = self.lock();
+        let control = self.lock();
+        let (out, err) = (self.out.range().from, self.err.range().from);
+        self.attach_under(control, out, err)
+    }
+
+    /// Attaches a new client from these offsets of the streams on, and silences the former one. The
+    /// status to answer is to be taken afterwards.
+    ///
+    /// # Errors
+    ///
+    /// An offset lies below what was acknowledged, or above what was produced (-8); then nothing has
+    /// changed.
+    pub fn attach_at(self: &Arc<Self>, out: u64, err: u64) -> Result<AttachTicket, StartError> {
+        // Acknowledgements take this lock, too: what is checked here stays true.
+        let control = self.lock();
+        for (name, offset, window) in [("out", out, &self.out), ("err", err, &self.err)] {
+            let range = window.range();
+            if !(range.from..=range.to).contains(&offset) {
+                let (from, to) = (range.from, range.to);
+                return Err(StartError::new(
+                    Code::InvalidRequest,
+                    format!("{name} can be had from {from} to {to}, not from {offset}"),
+                ));
+            }
+        }
+        Ok(self.attach_under(control, out, err))
+    }
+
+    fn attach_under(
+        self: &Arc<Self>,
+        mut control: MutexGuard<'_, Control>,
+        out: u64,
+        err: u64,
+    ) -> AttachTicket {
         control.epoch += 1;
         control.attached = true;
         control.unattended = None;
@@ -242,8 +278,8 @@ impl Execution {
         self.stdin.restart_credit();
         let (stdin, eof) = self.stdin.position();
         let position = Position {
-            out: self.out.range().from,
-            err: self.err.range().from,
+            out,
+            err,
             stdin,
             eof,
         };
@@ -311,6 +347,12 @@ impl Execution {
         drop(control);
         self.ended.send_replace(true);
         self.activity.notify_waiters();
+    }
+
+    /// Says whether it has ended and nobody is being told so.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let control = self.lock();
+        control.end.is_some() && !control.attached
     }
 
     /// Returns how long ago it ended and whether its end was fetched; None while it runs.

@@ -128,19 +128,33 @@ impl Executions {
         name: &ExecutionName,
         superuser: bool,
     ) -> Option<Arc<Execution>> {
-        let table = self.shared.table();
-        let found = match name {
-            ExecutionName::Id(id) => table.by_id.get(id).cloned(),
-            ExecutionName::CmdId(cmd_id) => {
-                let own = table.by_cmd_id(subject, cmd_id);
-                let any = || {
-                    let mut all = table.by_id.values().rev();
-                    all.find(|execution| execution.cmd_id() == cmd_id).cloned()
-                };
-                own.or_else(|| if superuser { any() } else { None })
-            }
+        self.shared.table().find(subject, name, superuser)
+    }
+
+    /// Forgets an ended execution with what is left of its output. Returns whether there was one that
+    /// this subject may see.
+    ///
+    /// # Errors
+    ///
+    /// It still runs, or a client is being told of its end (-10).
+    pub fn remove(
+        &self,
+        subject: &str,
+        name: &ExecutionName,
+        superuser: bool,
+    ) -> Result<bool, StartError> {
+        let mut table = self.shared.table();
+        let Some(execution) = table.find(subject, name, superuser) else {
+            return Ok(false);
         };
-        found.filter(|execution| superuser || execution.subject() == subject)
+        if !execution.is_at_rest() {
+            return Err(StartError::new(
+                Code::Busy,
+                "the execution runs, or somebody is being told of its end",
+            ));
+        }
+        table.remove(execution.id());
+        Ok(true)
     }
 
     /// Returns the executions that `subject` may see, in order of their ids, without their
@@ -202,6 +216,22 @@ struct Table {
 }
 
 impl Table {
+    /// See [`Executions::find`].
+    fn find(&self, subject: &str, name: &ExecutionName, superuser: bool) -> Option<Arc<Execution>> {
+        let found = match name {
+            ExecutionName::Id(id) => self.by_id.get(id).cloned(),
+            ExecutionName::CmdId(cmd_id) => {
+                let own = self.by_cmd_id(subject, cmd_id);
+                let any = || {
+                    let mut all = self.by_id.values().rev();
+                    all.find(|execution| execution.cmd_id() == cmd_id).cloned()
+                };
+                own.or_else(|| if superuser { any() } else { None })
+            }
+        };
+        found.filter(|execution| superuser || execution.subject() == subject)
+    }
+
     fn by_cmd_id(&self, subject: &str, cmd_id: &str) -> Option<Arc<Execution>> {
         let key = (subject.to_owned(), cmd_id.to_owned());
         self.by_id.get(self.ids.get(&key)?).cloned()
