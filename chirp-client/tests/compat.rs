@@ -306,6 +306,24 @@ fn what_a_pipe_brings_is_there_before_the_pipe_ends() {
 }
 
 #[test]
+fn an_interrupted_tool_says_so_by_its_status() {
+    let server = Reference::start();
+    let directory = server.outside("local");
+    let mut command = tool(Whose::Ours, "chirp_put", &directory);
+    command
+        .args(["-a", "address", "-", &server.address(), "/piped"])
+        .stdin(Stdio::piped());
+    let mut child = Running(command.spawn().unwrap());
+    let mut stdin = child.0.stdin.take().unwrap();
+    stdin.write_all(b"first\n").unwrap();
+    wait_for(&server.root().join("piped"), "first\n");
+    let pid = rustix::process::Pid::from_child(&child.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(130));
+    drop(stdin);
+}
+
+#[test]
 fn a_file_is_followed() {
     let server = Reference::start();
     let directory = server.outside("local");

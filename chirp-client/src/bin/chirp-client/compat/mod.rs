@@ -21,6 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use access::Logged;
 use trouble::Ending;
@@ -53,11 +54,41 @@ impl Tool {
     pub(crate) fn run(self, arguments: impl Iterator<Item = OsString>) -> ExitCode {
         match self {
             Self::Chirp => with(arguments, chirp::run),
-            Self::Get => with(arguments, get::run),
-            Self::Put => with(arguments, put::run),
+            Self::Get => with(arguments, async |options| {
+                unless_ended(get::run(options)).await
+            }),
+            Self::Put => with(arguments, async |options| {
+                unless_ended(put::run(options)).await
+            }),
             Self::Status => with(arguments, status::run),
-            Self::StreamFiles => with(arguments, stream_files::run),
+            Self::StreamFiles => {
+                let work = async |options| unless_ended(stream_files::run(options)).await;
+                with(arguments, work)
+            }
         }
+    }
+}
+
+/// Does the work until it is done or a signal ends it. Work that is dropped removes what it has not
+/// finished here, which a process that the signal kills would not.
+///
+/// `chirp` is left to the signal: at its prompt the thread waits in the terminal.
+async fn unless_ended(work: impl Future<Output = Ending>) -> Ending {
+    let signals = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ]
+    .map(signal);
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else {
+        // Then they kill, as before.
+        return work.await;
+    };
+    tokio::select! {
+        ending = work => ending,
+        _ = interrupt.recv() => Ending::Signal(2),
+        _ = terminate.recv() => Ending::Signal(15),
+        _ = hangup.recv() => Ending::Signal(1),
     }
 }
 

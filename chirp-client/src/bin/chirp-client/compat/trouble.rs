@@ -147,6 +147,8 @@ pub(super) enum Ending {
     PipeClosed,
     /// The options make no sense; said in the form of the reference.
     Fatal,
+    /// A signal of this number ended it.
+    Signal(u8),
 }
 
 /// The status of a process that SIGPIPE ended, as a shell tells it.
@@ -162,6 +164,7 @@ impl From<Ending> for ExitCode {
             Ending::Failure => Self::FAILURE,
             Ending::PipeClosed => Self::from(PIPE_CLOSED),
             Ending::Fatal => Self::from(TERMINATED),
+            Ending::Signal(number) => Self::from(128 + number),
         }
     }
 }
