@@ -108,7 +108,7 @@ fn talk(script: &[u8], piece: usize) -> Seen {
     };
     let mut buffer = BytesMut::new();
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let outcome = login(&fixture.config, peer, &mut stream, &mut buffer);
+    let outcome = login(&fixture.config, Some(peer), &mut stream, &mut buffer);
     let Ok(login) = fixture.runtime.block_on(outcome) else {
         return (None, stream.said);
     };
