@@ -21,7 +21,7 @@ help:
 demo: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
 	target/release/host-agent demo $(DEMO_ARGS)
 
-test: deps format lint docs deny unit fuzz
+test: deps format lint docs deny unit
 
 # Also what is left out for time or for what it asks of the machine: 11,100 open files for ten thousand
 # connections.
