@@ -25,7 +25,11 @@ fuzz_target!(|data: &[u8]| {
         let dir = dir.trim_matches('/').as_bytes();
         let below = [dir, b"/below"].concat();
         // A mask of its own would count there.
-        if !ticket.masks().iter().any(|mask| mask.path.ends_with(b"/below")) {
+        if !ticket
+            .masks()
+            .iter()
+            .any(|mask| mask.path.windows(5).any(|part| part == b"below"))
+        {
             assert_eq!(ticket.mask(dir), ticket.mask(&below));
         }
         let mut changed = ticket.clone();
