@@ -232,6 +232,10 @@ fn trees_are_searched_and_counted_and_jobs_described() {
     drop(server);
     let server = place.serve(&["--jobs"]);
     let address = format!("127.0.0.1:{}", server.port);
+    // What lies outside the tree is run by those who may run things in its root.
+    let mut owner = server.owner();
+    owner.send("setacl / address:127.0.0.1 x\n");
+    assert_eq!(owner.line(), "0");
     run(async {
         let client = connect(&address, Method::Address).await.unwrap();
         let job = JobDescription::new("/bin/true", ["true"]);

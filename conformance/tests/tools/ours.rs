@@ -191,7 +191,7 @@ fn host_that_does_not_listen(stage: &Stage) -> Result<()> {
     let arguments = ["-t", "1", "-a", "unix", "127.0.0.1:1", "whoami"];
     stage
         .client_raw(&arguments)?
-        .exits(1)?
+        .exits(3)?
         .complains("127.0.0.1:1")?;
     Ok(())
 }
