@@ -231,6 +231,9 @@ fn messages_have_colours_at_a_terminal_unless_they_are_not_wanted() {
             .env("TERM", "xterm")
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR")
+            .env_remove("CLICOLOR_FORCE")
+            // A terminal of a CI system has colours whatever TERM says of it.
+            .env_remove("CI")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
