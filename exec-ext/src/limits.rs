@@ -24,5 +24,11 @@ pub const INTEGER_MAX: u64 = 1 << 53;
 /// Bytes of unacknowledged output kept for each stream where nothing else is set.
 pub const WINDOW_DEFAULT: usize = 1024 * 1024;
 
+/// Bytes of one captured stream that a status holds; `exec_output` has the rest.
+pub const INLINE_MAX: usize = 256 * 1024;
+
+/// Bytes of captured output in one answer to `exec_output`.
+pub const OUTPUT_MAX: usize = 1024 * 1024;
+
 /// The longest wait of one `exec_wait`, in seconds.
 pub const WAIT_MAX_SECONDS: u64 = 30;

@@ -13,10 +13,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use chirp_proto::Code;
+use chirp_proto::request::{ExecutionName, OutputStream};
 use exec_ext::request::{ExecRequest, OutputTo, StdinFrom};
 use exec_ext::status::{EndedBy, State};
 use sha2::{Digest as _, Sha256};
-use support::{World, runs, serve, sh, until, with_stdin, within};
+use support::{SUBJECT, World, runs, serve, sh, until, with_stdin, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn output_of_both_streams_arrives_apart_and_in_order() {
@@ -182,7 +183,7 @@ async fn what_cannot_run_is_an_error_before_the_reply() {
         assert_eq!(error.code, code, "{}: {error}", cmd.display());
         assert!(error.message.contains(words), "{error}");
     }
-    assert!(world.executions.list(support::SUBJECT, false).is_empty());
+    assert!(world.executions.list(SUBJECT, false).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,15 +233,97 @@ async fn children_in_the_background_die_with_the_program() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grandchild_in_another_session_cannot_hold_the_end_up() {
-    let world = World::with(|config| config.pipe_grace = Duration::from_millis(300));
+    // It does not react to TERM, and the pipe is closed before it is killed.
+    let world = World::with(|config| {
+        config.pipe_grace = Duration::from_millis(100);
+        config.descendants_grace = Duration::from_secs(5);
+    });
     let outcome = world
-        .sh("setsid sh -c 'echo $$; exec sleep 300' & sleep 0.3; echo parent")
+        .sh("mkfifo up
+             setsid sh -c 'trap \"\" TERM; echo $$; echo >up; while :; do sleep 300; done' &
+             read line <up; echo parent")
         .await;
     assert_eq!(outcome.results().ended_by, EndedBy::Grace);
     let text = String::from_utf8(outcome.out).unwrap();
     let pid = text.lines().next().unwrap().parse().unwrap();
-    until("the grandchild's end", || !runs(pid)).await;
+    assert!(!runs(pid));
     assert!(text.contains("parent\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_escapes_the_end_of_its_program() {
+    let world = World::new();
+    // In a session of its own and an orphan; also without its environment; also with another mark.
+    for escape in [
+        "",
+        "env -i ",
+        "prlimit --locks=7 ",
+        "prlimit --locks=7:7 setsid ",
+    ] {
+        let script = format!(
+            "(setsid {escape}sh -c 'echo $$ >pid; mv pid ready; exec sleep 300' \
+                 </dev/null >/dev/null 2>&1 &)
+             while ! test -e ready; do sleep 0.01; done; cat ready; rm ready"
+        );
+        let outcome = world.sh(&script).await;
+        let text = String::from_utf8(outcome.out.clone()).unwrap();
+        let pid = text.trim().parse().unwrap();
+        assert!(!runs(pid), "{escape}: {pid} survived");
+        assert!(outcome.results().survivors.is_empty());
+        assert_eq!(outcome.code(), (true, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_ends_what_left_the_session_too() {
+    let world = World::new();
+    let mut request = sh(
+        "(setsid sh -c 'echo $$ >pid; mv pid ready; exec sleep 300' </dev/null >/dev/null 2>&1 &)
+         while ! test -e ready; do sleep 0.01; done; cat ready; sleep 300",
+    );
+    request.limits.wall_s = Some(2);
+    let outcome = world.run(&request, b"").await;
+    assert_eq!(outcome.results().limit.as_deref(), Some("wall_s"));
+    let text = String::from_utf8(outcome.out).unwrap();
+    assert!(!runs(text.trim().parse().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_that_end_while_the_program_runs_are_reaped() {
+    let world = World::new();
+    let request = with_stdin(sh(
+        "for n in 1 2 3 4 5; do (sh -c 'echo $$' &); done; read line",
+    ));
+    let started = world.start(&request).await.unwrap();
+    let execution = started.execution.clone();
+    let client = serve(started, Default::default());
+    let (near, far) = tokio::io::duplex(10);
+    let collected = tokio::spawn(async move { client.collect(&request, Some(far)).await });
+    until("five orphans", || execution.status().out_to >= 10).await;
+    // Zombies are children of this process, or of the program until that ends.
+    let leader = execution.status().pid.unwrap() as i32;
+    let own = std::process::id() as i32;
+    until("an end without zombies", || {
+        let mut all = children_of(own);
+        all.retain(|&pid| pid != leader);
+        all.is_empty() && children_of(leader).is_empty()
+    })
+    .await;
+    drop(near);
+    let outcome = within(collected).await.unwrap().unwrap();
+    assert!(outcome.out.len() >= 10);
+}
+
+/// The children of a process, also those that have ended.
+fn children_of(parent: i32) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
+        fields.and_then(|fields| fields.split(' ').nth(1)) == Some(parent.to_string().as_str())
+    })
+    .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -387,4 +470,99 @@ async fn a_subject_cannot_have_more_than_its_share() {
     });
     world.sh("true").await;
     assert_eq!(world.sh("exit 4").await.code(), (true, 4));
+}
+
+fn captured(script: &str) -> ExecRequest {
+    let mut request = sh(script);
+    request.stdout = OutputTo::Capture;
+    request.stderr = OutputTo::Capture;
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn captured_output_is_in_the_status_and_the_rest_can_be_fetched() {
+    let world = World::new();
+    let outcome = world
+        .run(&captured("echo yes; printf '\\377' >&2"), b"")
+        .await;
+    assert!(outcome.out.is_empty() && outcome.err.is_empty());
+    let results = outcome.results();
+    assert_eq!(results.out.as_deref(), Some("yes\n"));
+    assert_eq!(
+        (results.err.as_deref(), results.err_base64.as_deref()),
+        (None, Some("/w=="))
+    );
+    assert_eq!((results.out_bytes, results.err_bytes), (4, 1));
+
+    // A character lies across the end of what a status holds.
+    let outcome = world
+        .run(
+            &captured("head -c 262143 /dev/zero | tr '\\0' x; printf 'äb'"),
+            b"",
+        )
+        .await;
+    let results = outcome.results();
+    assert_eq!(results.out.as_ref().unwrap().len(), 262_143);
+    assert_eq!((results.out_bytes, results.out_dropped), (262_146, 0));
+    assert_eq!(results.err.as_deref(), Some(""));
+    let name = ExecutionName::Id(outcome.status().id);
+    let execution = world.executions.find(SUBJECT, &name, false).unwrap();
+    let rest = execution.captured(OutputStream::Out, 262_140, 100).unwrap();
+    assert_eq!(rest, "xxxäb".as_bytes());
+    let behind = execution.captured(OutputStream::Out, 262_146, 100).unwrap();
+    assert!(behind.is_empty());
+    // A list is without output.
+    let listed = world.executions.list(SUBJECT, false);
+    assert!(listed.iter().all(|status| {
+        let results = status.results.as_ref().unwrap();
+        results.out.is_none() && results.err_base64.is_none()
+    }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_captured_output_above_the_limit_head_and_tail_are_kept() {
+    let world = World::with(|config| config.capture_bytes = 1000);
+    let outcome = world
+        .run(
+            &captured("echo begin; head -c 5000000 /dev/zero; echo end"),
+            b"",
+        )
+        .await;
+    let results = outcome.results();
+    assert_eq!(results.out_bytes, 5_000_010);
+    assert_eq!(results.out_dropped, 4_999_010);
+    let text = results.out.as_ref().unwrap();
+    assert!(text.starts_with("begin\n") && text.ends_with("end\n"));
+    assert_eq!(text.len(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn captures_share_their_room_and_give_it_back_when_they_are_forgotten() {
+    let world = World::with(|config| config.captures_total_bytes = 2000);
+    let outcome = world.run(&captured("head -c 1000 /dev/zero"), b"").await;
+    assert_eq!(outcome.results().out_dropped, 0);
+    let name = ExecutionName::Id(outcome.status().id);
+    let refused = world.start(&captured("true")).await.unwrap_err();
+    assert_eq!(refused.code, Code::NoSpace);
+    let kept = world.directory.path().join("transient/exec");
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 1);
+    let forget = || world.executions.remove(SUBJECT, &name, false);
+    until("the end", || forget().is_ok_and(|removed| removed)).await;
+    until("removal", || std::fs::read_dir(&kept).unwrap().count() == 0).await;
+    let outcome = world.run(&captured("echo again"), b"").await;
+    assert_eq!(outcome.results().out.as_deref(), Some("again\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_captured_pipe_that_a_descendant_keeps_is_closed_after_the_grace_time() {
+    let world = World::with(|config| config.pipe_grace = Duration::from_millis(100));
+    let outcome = world
+        .run(
+            &captured("echo here; trap '' TERM; sleep 1000 & exit 0"),
+            b"",
+        )
+        .await;
+    let results = outcome.results();
+    assert_eq!(results.out.as_deref(), Some("here\n"));
+    assert_eq!(outcome.code(), (true, 0));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chirp_proto::request::ExecutionName;
 use chirp_proto::{Code, Request, encode};
-use exec_ext::limits::{DROPPED_BODY_MAX, REQUEST_MAX};
+use exec_ext::limits::{DROPPED_BODY_MAX, OUTPUT_MAX, REQUEST_MAX};
 use exec_ext::request::ExecRequest;
 use exec_ext::runner::{AttachTicket, Execution, StartError};
 use exec_ext::{StreamSettings, stream};
@@ -78,7 +78,27 @@ impl Connection {
                     Err(error) => self.refuse(error.code, &error.message),
                 }
             }
-            _ => self.refuse(Code::NotSupported, "this version does not serve that yet"),
+            Request::ExecOutput {
+                execution,
+                stream,
+                offset,
+                length,
+            } => {
+                let Some(found) = self.find(&exec, &execution) else {
+                    self.json(None::<&()>);
+                    return Ok(());
+                };
+                let length = usize::try_from(length)
+                    .unwrap_or(OUTPUT_MAX)
+                    .min(OUTPUT_MAX);
+                let read = move || found.captured(stream, offset, length);
+                match tokio::task::spawn_blocking(read).await {
+                    Ok(Ok(bytes)) => encode::counted(&bytes, &mut self.output),
+                    Ok(Err(error)) => self.refuse(error.code, &error.message),
+                    Err(_) => self.refuse(Code::TryAgain, "the server stops"),
+                }
+            }
+            _ => self.refuse(Code::NotSupported, "this is no request of the extension"),
         }
         Ok(())
     }

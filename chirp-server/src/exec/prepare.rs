@@ -116,18 +116,12 @@ fn input(door: Door<'_>, from: &StdinFrom) -> Result<Input, StartError> {
 fn output(door: Door<'_>, to: &OutputTo) -> Result<Output, StartError> {
     Ok(match to {
         OutputTo::Stream => Output::Stream,
+        OutputTo::Capture => Output::Capture,
         OutputTo::Discard => Output::Discard,
         OutputTo::Stdout => Output::Stdout,
         OutputTo::File { path, append } => {
             let letters: &[u8] = if *append { b"wca" } else { b"wct" };
             Output::File(open(door, path, OpenFlags::parse(letters))?)
-        }
-        // Refused before: `ExecRequest::unsupported`.
-        OutputTo::Capture => {
-            return Err(StartError::new(
-                Code::NotSupported,
-                "capture is not supported",
-            ));
         }
     })
 }

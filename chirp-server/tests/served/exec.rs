@@ -280,7 +280,6 @@ fn every_reason_not_to_start_is_told_before_the_program_runs() {
         (json!({"cmd": "true", "stdout": {"file": "/"}}), "-13"),
         (json!({"cmd": "true", "args": ["x".repeat(200_000)]}), "-5"),
         (json!({"cmd": "true", "limits": {"processes": 5}}), "-23"),
-        (json!({"cmd": "true", "stdout": "capture"}), "-23"),
         (
             json!({"cmd": "true", "tty": {"rows": 24, "cols": 80}}),
             "-23",
@@ -734,4 +733,39 @@ fn programs_of_a_killed_server_are_not_told_as_running_by_the_next() {
         // Ours: started by the server of this test.
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     }
+}
+
+#[test]
+fn captured_output_is_in_the_status_and_can_be_read_in_parts_by_its_owner() {
+    let place = Place::new();
+    let server = place.serve(&["--exec"]);
+    let mut owner = server.owner();
+    let mut request = shell("echo one; echo two >&2");
+    request["stdout"] = json!("capture");
+    request["stderr"] = json!("capture");
+    request["cmd-id"] = json!("captured");
+    let ended = run(&mut owner, &request);
+    assert!(ended.out.is_empty() && ended.err.is_empty());
+    let results = &ended.status["results"];
+    assert_eq!(
+        (&results["out"], &results["err"]),
+        (&json!("one\n"), &json!("two\n"))
+    );
+    owner.expect("exec_output @captured out 1 100\n", "3\nne\n");
+    owner.expect("exec_output @captured err 0 2\n", "2\ntw");
+    owner.expect("exec_output @captured out 4 100\n", "0\n");
+    owner.expect("exec_output @captured out 99999 1\n", "0\n");
+    let id = ended.status["id"].as_u64().unwrap();
+    server.guest(3).expect(
+        format!("exec_output {id} out 0 9\n"),
+        "-21 no such execution\n",
+    );
+    let streamed = run(&mut owner, &shell("echo"));
+    let id = streamed.status["id"].as_u64().unwrap();
+    owner.expect(
+        format!("exec_output {id} out 0 9\n"),
+        "-8 out is not captured\n",
+    );
+    owner.expect("exec_remove @captured\n", "0\n");
+    owner.expect("exec_output @captured out 0 9\n", "-21 no such execution\n");
 }

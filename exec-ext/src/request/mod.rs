@@ -113,10 +113,6 @@ impl ExecRequest {
     pub fn unsupported(&self) -> Option<&'static str> {
         if self.tty.is_some() {
             Some("tty")
-        } else if self.stdout == OutputTo::Capture {
-            Some("stdout \"capture\"")
-        } else if self.stderr == OutputTo::Capture {
-            Some("stderr \"capture\"")
         } else if self.usage_ms > 0 {
             Some("usage_ms")
         } else if self.limits.processes.is_some() {

@@ -14,6 +14,7 @@ use chirp_proto::Code;
 use rustix::process::Pid;
 
 use super::StartError;
+use super::kin::{self, Kin};
 use super::leader::Leader;
 use super::spawn::{launch, rlimits};
 use super::sys::{self, ChildSetup, ExitWatch, Image};
@@ -53,14 +54,17 @@ impl Batch {
     pub fn start(self, runtime: &tokio::runtime::Handle) -> Result<Running, StartError> {
         let image = Image::new(self.program.as_os_str(), &self.args, &self.env)
             .map_err(|error| StartError::new(Code::InvalidRequest, error.to_string()))?;
+        let kin = Kin::new().map_err(|error| StartError::means("mark", &error))?;
+        kin::watch(runtime);
         let setup = ChildSetup {
             image,
             cwd: self.cwd,
-            rlimits: rlimits(&self.limits),
+            rlimits: rlimits(&self.limits, &kin),
             tied: true,
         };
         let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
         let (pid, handle) = launch(&self.program, setup, streams)?;
+        kin.led_by(pid);
         let _entered = runtime.enter();
         let exit = ExitWatch::new(handle).map_err(|error| {
             sys::kill_and_reap(pid);
@@ -71,7 +75,7 @@ impl Batch {
         })?;
         Ok(Running {
             pid,
-            leader: Leader::new(pid, exit, TERM_GRACE, DESCENDANTS_GRACE),
+            leader: Leader::new(pid, exit, kin, TERM_GRACE, DESCENDANTS_GRACE),
         })
     }
 }
@@ -96,20 +100,19 @@ impl Running {
     ///
     /// Not cancel safe: the program would stay unwatched.
     pub async fn end(self, stop: impl Future<Output = ()>) -> Ended {
-        let mut escaped = Vec::new();
         tokio::select! {
             () = self.leader.exited() => {}
             () = stop => {
-                escaped = self.leader.terminate().await;
+                self.leader.terminate().await;
                 while tokio::time::timeout_at(self.leader.deadline(), self.leader.exited())
                     .await
                     .is_err()
                 {
-                    self.leader.kill(&mut escaped).await;
+                    self.leader.kill().await;
                 }
             }
         }
-        let survivors = self.leader.end_session(escaped).await;
+        let survivors = self.leader.end_descendants().await;
         let exit = self.leader.reap();
         Ended {
             exited: exit.exited,

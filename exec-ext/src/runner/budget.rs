@@ -1,4 +1,4 @@
-//! The bytes that all windows together may keep.
+//! The bytes that all windows together may keep in memory, and all captures on disk.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,13 @@ impl Budget {
             *used.by_subject.entry(subject.to_owned()).or_default() += granted;
         }
         granted
+    }
+
+    /// Says whether `subject` would get nothing.
+    pub(super) fn is_full(&self, subject: &str) -> bool {
+        let used = self.lock();
+        let own = used.by_subject.get(subject).copied().unwrap_or(0);
+        used.all >= self.total || own >= self.total / 2
     }
 
     /// Gives `bytes` of `subject` back.

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The bounds of a table of executions, each with its default.
 #[derive(Clone, Debug)]
 pub struct ExecutionsConfig {
-    /// The server's transient directory, for the counter of ids. It must exist.
+    /// The server's transient directory, for the counter of ids and captured output. It must exist.
     pub transient: PathBuf,
     /// Executions that run at once. 1,024.
     pub max_executions: usize,
@@ -19,6 +19,10 @@ pub struct ExecutionsConfig {
     /// Unacknowledged bytes kept for all output streams together, apart from 4 KiB that every
     /// stream has for itself; half of it for one subject. 256 MiB.
     pub windows_total_bytes: usize,
+    /// Bytes kept of each captured output. 16 MiB.
+    pub capture_bytes: u64,
+    /// Bytes on disk for all captured output together; half of it for one subject. 2 GiB.
+    pub captures_total_bytes: usize,
     /// Standard input kept for each execution, which bounds the credit. 256 KiB.
     pub stdin_bytes: usize,
     /// How long after its program's end an execution waits for pipes that a descendant holds. 2 s.
@@ -44,6 +48,8 @@ impl ExecutionsConfig {
             max_records_per_subject: 1000,
             window_bytes: crate::limits::WINDOW_DEFAULT,
             windows_total_bytes: 256 * 1024 * 1024,
+            capture_bytes: 16 * 1024 * 1024,
+            captures_total_bytes: 2 * 1024 * 1024 * 1024,
             stdin_bytes: 256 * 1024,
             pipe_grace: Duration::from_secs(2),
             term_grace: Duration::from_secs(2),

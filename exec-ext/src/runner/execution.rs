@@ -3,20 +3,25 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
 use chirp_proto::Code;
+use chirp_proto::request::OutputStream;
 use rustix::process::Pid;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::budget::Budget;
+use super::Room;
+use super::capture::Capture;
 use super::config::ExecutionsConfig;
 use super::error::StartError;
 use super::stdin::{InputAfterEof, Stdin};
 use super::sys;
 use super::window::Window;
 use crate::frame::Position;
+use crate::limits::INLINE_MAX;
 use crate::request::{Digest, OnDisconnect, OutputTo, Received, StdinFrom};
 use crate::status::{Results, State, Status};
 
@@ -35,6 +40,7 @@ pub struct Execution {
     pub(super) out: Window,
     pub(super) err: Window,
     pub(super) stdin: Stdin,
+    captures: Captures,
     /// Told when there may be something new for the attached client.
     activity: Arc<Notify>,
     /// Told when the supervisor has something to look at.
@@ -83,6 +89,13 @@ impl Stop {
     }
 }
 
+/// The captured outputs of an execution.
+#[derive(Debug)]
+struct Captures {
+    out: Option<Arc<Capture>>,
+    err: Option<Arc<Capture>>,
+}
+
 #[derive(Debug)]
 struct End {
     at: SystemTime,
@@ -104,12 +117,18 @@ impl Execution {
         subject: &str,
         request: &Received,
         config: &ExecutionsConfig,
-        budget: &Arc<Budget>,
+        room: &Room,
     ) -> Self {
         let activity = Arc::new(Notify::new());
         let window = |streamed| {
-            let (budget, activity) = (Arc::clone(budget), Arc::clone(&activity));
+            let (budget, activity) = (Arc::clone(&room.windows), Arc::clone(&activity));
             Window::new(config.window_bytes, subject, budget, activity, streamed)
+        };
+        let capture = |to: &OutputTo, name| {
+            let path = config.transient.join(format!("exec/{id}.{name}"));
+            let (space, activity) = (Arc::clone(&room.captures), Arc::clone(&activity));
+            let make = || Capture::new(path, config.capture_bytes, subject, space, activity);
+            (*to == OutputTo::Capture).then(|| Arc::new(make()))
         };
         let out_streamed = request.stdout == OutputTo::Stream;
         let err_streamed = request.stderr == OutputTo::Stream;
@@ -125,6 +144,10 @@ impl Execution {
             streamed: out_streamed || err_streamed,
             out: window(out_streamed),
             err: window(err_streamed),
+            captures: Captures {
+                out: capture(&request.stdout, "out"),
+                err: capture(&request.stderr, "err"),
+            },
             stdin: Stdin::new(config.stdin_bytes, Arc::clone(&activity), stdin_streamed),
             activity,
             attention: Notify::new(),
@@ -168,14 +191,24 @@ impl Execution {
     pub fn status(&self) -> Status {
         let mut status = self.status_brief();
         status.request = Some(self.shown.clone());
-        let nothing_left = status.out_from == status.out_to && status.err_from == status.err_to;
-        if status.results.is_some() && nothing_left {
-            self.lock().fetched = true;
+        let mut nothing_left = status.out_from == status.out_to && status.err_from == status.err_to;
+        if let Some(results) = &mut status.results {
+            let out = self.captures.out.as_deref().map(inline);
+            (results.out, results.out_base64) = out.unwrap_or_default();
+            let err = self.captures.err.as_deref().map(inline);
+            (results.err, results.err_base64) = err.unwrap_or_default();
+            let mut captures = [&self.captures.out, &self.captures.err]
+                .into_iter()
+                .flatten();
+            nothing_left &= captures.all(|capture| capture.extent().kept <= INLINE_MAX as u64);
+            if nothing_left {
+                self.lock().fetched = true;
+            }
         }
         status
     }
 
-    /// Returns the status for a list: without the request.
+    /// Returns the status for a list: without request and captured output.
     #[must_use]
     pub fn status_brief(&self) -> Status {
         let control = self.lock();
@@ -231,6 +264,78 @@ impl Execution {
         let control = self.lock();
         if let Some(leader) = control.leader {
             let _ = sys::signal_group(leader, number);
+        }
+    }
+
+    /// Reads captured output, at most `length` bytes from `offset` on, which counts the bytes that
+    /// were kept: behind the head follows the tail. Empty behind the last one. While the program
+    /// runs, only what lies in the first half of the limit stays where it is. Blocks for the disk.
+    ///
+    /// # Errors
+    ///
+    /// The stream is not captured (-8), or the system's.
+    pub fn captured(
+        &self,
+        stream: OutputStream,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StartError> {
+        let capture = match stream {
+            OutputStream::Out => &self.captures.out,
+            OutputStream::Err => &self.captures.err,
+        };
+        let Some(capture) = capture else {
+            return Err(StartError::new(
+                Code::InvalidRequest,
+                format!("{} is not captured", stream.name()),
+            ));
+        };
+        let bytes = capture.read(offset, length).map_err(|error| {
+            let code = error.raw_os_error().map_or(Code::Unknown, Code::from_errno);
+            StartError::new(code, format!("captured output: {error}"))
+        })?;
+        let ended = self.has_ended();
+        if ended && offset.saturating_add(bytes.len() as u64) >= capture.extent().kept {
+            self.lock().fetched = true;
+        }
+        Ok(bytes)
+    }
+
+    /// Returns the capture of a stream, if it has one.
+    pub(super) fn capture(&self, channel: Channel) -> Option<&Arc<Capture>> {
+        match channel {
+            Channel::Out => self.captures.out.as_ref(),
+            Channel::Err => self.captures.err.as_ref(),
+        }
+    }
+
+    /// Says whether nothing more will come from the program.
+    pub(super) fn pipes_closed(&self) -> bool {
+        let mut captures = [&self.captures.out, &self.captures.err]
+            .into_iter()
+            .flatten();
+        captures.all(|capture| capture.extent().closed)
+            && self.out.range().closed
+            && self.err.range().closed
+    }
+
+    /// Returns how many bytes the program wrote to a stream, and how many of them were not kept.
+    pub(super) fn written(&self, channel: Channel) -> (u64, u64) {
+        if let Some(capture) = self.capture(channel) {
+            let extent = capture.extent();
+            return (extent.written, extent.written - extent.kept);
+        }
+        let range = self.window(channel).range();
+        (range.to + range.dropped, range.dropped)
+    }
+
+    /// Has the captured output removed with the execution.
+    pub(super) fn forget(&self) {
+        for capture in [&self.captures.out, &self.captures.err]
+            .into_iter()
+            .flatten()
+        {
+            capture.forget();
         }
     }
 
@@ -507,6 +612,28 @@ impl AttachTicket {
 impl Drop for AttachTicket {
     fn drop(&mut self) {
         self.leave(true);
+    }
+}
+
+/// Returns the beginning of captured output for a status: as text where it is text, else in base64.
+/// What cannot be read is left out; the counts in the results tell that it is missing.
+fn inline(capture: &Capture) -> (Option<String>, Option<String>) {
+    let bytes = match capture.read(0, INLINE_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::warn!(%error, "captured output cannot be read");
+            return (None, None);
+        }
+    };
+    let more = capture.extent().kept > bytes.len() as u64;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => (Some(text.to_owned()), None),
+        // The limit may lie within a character.
+        Err(error) if more && error.error_len().is_none() => {
+            let whole = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            (Some(String::from_utf8_lossy(whole).into_owned()), None)
+        }
+        Err(_) => (None, Some(BASE64.encode(bytes))),
     }
 }
 

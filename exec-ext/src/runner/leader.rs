@@ -1,11 +1,13 @@
 //! The program of an execution as a process: the leader of its session, and its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
-use super::group::{self, Member, Patience};
+use super::group::{self, Patience};
+use super::kin::Kin;
 use super::sys::{self, Exit, ExitWatch};
 
 /// How long killed descendants may take to disappear before they are reported as survivors.
@@ -15,6 +17,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Leader {
     pid: Pid,
     exit: ExitWatch,
+    kin: Arc<Kin>,
     term_grace: Duration,
     descendants_grace: Duration,
 }
@@ -25,12 +28,14 @@ impl Leader {
     pub(super) fn new(
         pid: Pid,
         exit: ExitWatch,
+        kin: Kin,
         term_grace: Duration,
         descendants_grace: Duration,
     ) -> Self {
         Self {
             pid,
             exit,
+            kin: Arc::new(kin),
             term_grace,
             descendants_grace,
         }
@@ -44,25 +49,15 @@ impl Leader {
         }
     }
 
-    /// Asks the program and its descendants to end, and returns those found outside its session's
-    /// reach: later their parents are gone and nothing tells whose they were.
-    pub(super) async fn terminate(&self) -> Vec<Member> {
-        let escaped = self.descendants().await;
-        let _ = sys::signal_group(self.pid, libc::SIGTERM);
-        let _ = sys::signal_group(self.pid, libc::SIGCONT);
-        for member in &escaped {
-            member.signal(Signal::TERM);
-        }
-        escaped
+    /// Asks the program and its descendants to end.
+    pub(super) async fn terminate(&self) {
+        self.signal_all(Signal::TERM).await;
+        self.signal_all(Signal::CONT).await;
     }
 
-    /// Kills the program, its descendants and those found before.
-    pub(super) async fn kill(&self, escaped: &mut Vec<Member>) {
-        escaped.extend(self.descendants().await);
-        let _ = sys::signal_group(self.pid, libc::SIGKILL);
-        for member in escaped {
-            member.signal(Signal::KILL);
-        }
+    /// Kills the program and its descendants.
+    pub(super) async fn kill(&self) {
+        self.signal_all(Signal::KILL).await;
     }
 
     /// Returns when a program that was asked to end now has had enough time.
@@ -70,15 +65,14 @@ impl Leader {
         Instant::now() + self.term_grace
     }
 
-    /// Ends what the ended program left running in its session, and `escaped`. Returns the ids of
-    /// those that could not be ended.
-    pub(super) async fn end_session(&self, escaped: Vec<Member>) -> Vec<u32> {
-        let pid = self.pid;
+    /// Ends what the ended program left running. Returns the ids of those that could not be ended.
+    pub(super) async fn end_descendants(&self) -> Vec<u32> {
+        let (pid, kin) = (self.pid, Arc::clone(&self.kin));
         let patience = Patience {
             term: self.descendants_grace,
             kill: KILL_PATIENCE,
         };
-        let search = move || group::end_session(pid, escaped, patience);
+        let search = move || group::end(pid, &kin, patience);
         let survivors = tokio::task::spawn_blocking(search)
             .await
             .unwrap_or_default();
@@ -101,11 +95,12 @@ impl Leader {
         }
     }
 
-    async fn descendants(&self) -> Vec<Member> {
-        let pid = self.pid;
-        let search = move || group::descendants(pid);
-        tokio::task::spawn_blocking(search)
-            .await
-            .unwrap_or_default()
+    async fn signal_all(&self, signal: Signal) {
+        let (pid, kin) = (self.pid, Arc::clone(&self.kin));
+        // The group at once, whatever the search for the others meets.
+        let _ = sys::signal_group(pid, signal.as_raw());
+        let search = move || group::signal_descendants(pid, &kin, signal);
+        // It can only fail with the runtime.
+        let _ = tokio::task::spawn_blocking(search).await;
     }
 }

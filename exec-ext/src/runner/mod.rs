@@ -6,11 +6,13 @@
 
 mod batch;
 mod budget;
+mod capture;
 mod config;
 mod error;
 mod execution;
 mod group;
 mod ids;
+mod kin;
 mod leader;
 mod prepared;
 mod spawn;
@@ -20,7 +22,10 @@ mod sys;
 mod window;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -69,11 +74,16 @@ impl Executions {
     /// The counter of ids in the transient directory cannot be read.
     pub fn new(config: ExecutionsConfig) -> io::Result<Self> {
         let ids = Ids::open(&config.transient)?;
-        let budget = Arc::new(Budget::new(config.windows_total_bytes));
+        let captures = captures_directory(&config.transient)?;
+        clear(&captures)?;
+        let room = Room {
+            windows: Arc::new(Budget::new(config.windows_total_bytes)),
+            captures: Arc::new(Budget::new(config.captures_total_bytes)),
+        };
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
-                budget,
+                room,
                 ids: Mutex::new(ids),
                 table: Mutex::default(),
                 settled: Notify::new(),
@@ -196,13 +206,22 @@ impl Executions {
 #[derive(Debug)]
 struct Shared {
     config: ExecutionsConfig,
-    budget: Arc<Budget>,
+    room: Room,
     ids: Mutex<Ids>,
     table: Mutex<Table>,
     /// Told when a start has succeeded or failed.
     settled: Notify,
     /// Supervisors and starts, so that shutdown can wait for them.
     tasks: TaskTracker,
+}
+
+/// The room that executions share for their output.
+#[derive(Debug)]
+struct Room {
+    /// In memory, for what is streamed.
+    windows: Arc<Budget>,
+    /// On disk, for what is captured.
+    captures: Arc<Budget>,
 }
 
 #[derive(Debug, Default)]
@@ -241,6 +260,7 @@ impl Table {
         if let Some(execution) = self.by_id.remove(&id) {
             let subject = execution.subject().to_owned();
             self.ids.remove(&(subject, execution.cmd_id().to_owned()));
+            execution.forget();
         }
     }
 }
@@ -259,6 +279,7 @@ impl Shared {
             Claimed::Existing(execution) => return Ok(started(execution, request, true)),
             Claimed::New(claim) => claim,
         };
+        kin::watch(&tokio::runtime::Handle::current());
         let shared = Arc::clone(self);
         let wanted = Arc::clone(request);
         let spawn = move || {
@@ -271,7 +292,7 @@ impl Shared {
         let (id, limits, spawned) = spawned
             .map_err(|_| StartError::new(Code::TryAgain, "cannot start: the server stops"))??;
         let cmd_id = claim.key.1.clone();
-        let execution = Execution::new(id, cmd_id, subject, request, &self.config, &self.budget);
+        let execution = Execution::new(id, cmd_id, subject, request, &self.config, &self.room);
         let execution = Arc::new(execution);
         let supervisor = Supervisor::new(Arc::clone(&execution), spawned, limits, &self.config)
             .map_err(|error| StartError::means("process handle", &error))?;
@@ -368,6 +389,10 @@ impl Shared {
             let max = self.config.max_executions;
             return refuse(format!("{max} executions run at once already"));
         }
+        if self.room.captures.is_full(subject) {
+            let what = "no room is left for captured output; remove ended executions".to_owned();
+            return Err(StartError::new(Code::NoSpace, what));
+        }
         let own = all.filter(|execution| execution.subject() == subject);
         let own_running = own.clone().filter(running).count() + own_starting;
         if own_running >= self.config.max_running_per_subject {
@@ -461,6 +486,24 @@ fn started(execution: Arc<Execution>, request: &Received, existing: bool) -> Sta
         attach,
         existing,
     }
+}
+
+/// Makes the directory for captured output, for the server only.
+fn captures_directory(transient: &Path) -> io::Result<PathBuf> {
+    let directory = transient.join("exec");
+    let made = DirBuilder::new().mode(0o700).create(&directory);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(directory),
+    }
+}
+
+/// Removes the files of executions that nobody remembers.
+fn clear(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        fs::remove_file(entry?.path())?;
+    }
+    Ok(())
 }
 
 /// Rounds seconds to the millisecond, for statuses.

@@ -48,6 +48,8 @@ pub enum Input {
 pub enum Output {
     /// To the attached client, through the window.
     Stream,
+    /// Kept on disk for the status and `exec_output`.
+    Capture,
     /// Nowhere.
     Discard,
     /// Into an open file.

@@ -15,6 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open};
 
 use super::StartError;
+use super::kin::Kin;
 use super::prepared::{Input, Output, Prepared, find_program};
 use super::sys::{self, ChildSetup, Image};
 use crate::request::ExecRequest;
@@ -31,6 +32,7 @@ const OPEN_FILES_DEFAULT: u64 = 1024;
 #[derive(Debug)]
 pub(super) struct Spawned {
     pub(super) pid: Pid,
+    pub(super) kin: Kin,
     /// A pidfd.
     pub(super) handle: OwnedFd,
     pub(super) stdin: Option<OwnedFd>,
@@ -65,15 +67,18 @@ pub(super) fn spawn(request: &ExecRequest, prepared: Prepared) -> Result<Spawned
     let means = |error: io::Error| StartError::means("pipes", &error);
     let (child_stdin, stdin) = input(stdin).map_err(means)?;
     let (child_stdout, stdout, child_stderr, stderr) = outputs(stdout, stderr).map_err(means)?;
+    let kin = Kin::new().map_err(|error| StartError::means("mark", &error))?;
     let setup = ChildSetup {
         image,
         cwd,
-        rlimits: rlimits(&limits),
+        rlimits: rlimits(&limits, &kin),
         tied: false,
     };
     let (pid, handle) = launch(&program, setup, [child_stdin, child_stdout, child_stderr])?;
+    kin.led_by(pid);
     Ok(Spawned {
         pid,
+        kin,
         handle,
         stdin,
         stdout,
@@ -174,7 +179,7 @@ fn shared(fd: &OwnedFd) -> io::Result<OwnedFd> {
 /// Makes one output: the program's end, where it is not null, and the server's.
 fn output(output: Output) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     Ok(match output {
-        Output::Stream => {
+        Output::Stream | Output::Capture => {
             let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
             (Some(writing), Some(reading))
         }
@@ -184,10 +189,10 @@ fn output(output: Output) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     })
 }
 
-/// The limits that the kernel enforces. None is above the server's own hard limit, which could not
+/// The limits that the kernel enforces, and the mark. None is above the server's own hard limit, which could not
 /// be raised.
-pub(super) fn rlimits(limits: &Limits) -> Vec<(Resource, Rlimit)> {
-    let mut all = Vec::new();
+pub(super) fn rlimits(limits: &Limits, kin: &Kin) -> Vec<(Resource, Rlimit)> {
+    let mut all: Vec<_> = kin.limit().into_iter().collect();
     let mut set = |resource, soft: u64, hard: u64| {
         let own = getrlimit(resource).maximum.unwrap_or(u64::MAX);
         all.push((

@@ -4,14 +4,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::config::ExecutionsConfig;
 use super::execution::{Channel, Execution, Stop};
-use super::group::{self, Member};
 use super::leader::Leader;
 use super::spawn::Spawned;
 use super::sys::{self, Exit, ExitWatch};
@@ -25,7 +23,6 @@ pub(super) struct Supervisor {
     stdin: Option<pipe::Sender>,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
-    inodes: Vec<u64>,
     limits: Limits,
     pipe_grace: Duration,
     started: Instant,
@@ -45,16 +42,12 @@ impl Supervisor {
     ) -> std::io::Result<Self> {
         let Spawned {
             pid,
+            kin,
             handle,
             stdin,
             stdout,
             stderr,
         } = spawned;
-        let outputs = [&stdout, &stderr].into_iter().flatten();
-        let inodes = outputs
-            .filter_map(|fd| rustix::fs::fstat(fd).ok())
-            .map(|stat| stat.st_ino)
-            .collect();
         let receiver = |fd: Option<OwnedFd>| fd.map(pipe::Receiver::from_owned_fd).transpose();
         let registered = (|| {
             Ok((
@@ -70,11 +63,10 @@ impl Supervisor {
         execution.set_leader(pid);
         Ok(Self {
             execution,
-            leader: Leader::new(pid, exit, config.term_grace, config.descendants_grace),
+            leader: Leader::new(pid, exit, kin, config.term_grace, config.descendants_grace),
             stdin,
             stdout,
             stderr,
-            inodes,
             limits,
             pipe_grace: config.pipe_grace,
             started: Instant::now(),
@@ -96,8 +88,8 @@ impl Supervisor {
         let pipes = async { tokio::join!(out, err) };
         let ends = self.until_end(&closing);
         let ((), (out_end, err_end), end) = tokio::join!(feed, pipes, ends);
-        let (exit, survivors, holders_found) = end;
-        let held = holders_found || out_end == PipeEnd::Held || err_end == PipeEnd::Held;
+        let (exit, survivors) = end;
+        let held = out_end == PipeEnd::Held || err_end == PipeEnd::Held;
         let results = self.results(exit, survivors, held);
         tracing::debug!(
             id = execution.id(),
@@ -110,57 +102,54 @@ impl Supervisor {
     }
 
     /// Waits for the program, ends what it leaves behind, and has its pipes closed. Returns the
-    /// exit, the survivors, and whether a descendant held a pipe for the whole grace time.
-    async fn until_end(&self, closing: &watch::Sender<Closing>) -> (Exit, Vec<u32>, bool) {
-        let escaped = self.until_exit().await;
+    /// exit and the survivors.
+    async fn until_end(&self, closing: &watch::Sender<Closing>) -> (Exit, Vec<u32>) {
+        self.until_exit().await;
         let exited = Instant::now();
         // Nobody reads standard input any more, whatever descendants think.
         self.execution.stdin.break_off();
-        let ended = self.end_descendants(escaped);
+        let ended = self.end_descendants();
         let closed = self.close_pipes(exited + self.pipe_grace, closing);
-        let ((exit, survivors), held) = tokio::join!(ended, closed);
-        (exit, survivors, held)
+        let (ended, ()) = tokio::join!(ended, closed);
+        ended
     }
 
-    /// Waits for the program's exit, ending it where a limit or somebody asks for that. Returns
-    /// the descendants that were found when it was asked to end.
-    async fn until_exit(&self) -> Vec<Member> {
+    /// Waits for the program's exit, ending it where a limit or somebody asks for that.
+    async fn until_exit(&self) {
         let wall = self.limits.wall_s.map(|s| after(self.started, s));
         let mut kill_at = None;
-        let mut escaped = Vec::new();
         loop {
             if kill_at.is_none() && self.execution.stopping().is_some() {
-                escaped = self.leader.terminate().await;
+                self.leader.terminate().await;
                 kill_at = Some(self.leader.deadline());
             }
             let orphan = self.orphan_deadline();
             tokio::select! {
-                () = self.leader.exited() => return escaped,
+                () = self.leader.exited() => return,
                 () = self.execution.attention.notified() => {}
                 () = at(wall), if kill_at.is_none() => self.execution.stop(Stop::Wall),
                 () = at(orphan), if kill_at.is_none() => self.execution.stop(Stop::Orphan),
                 () = at(kill_at), if kill_at.is_some() => {
-                    self.leader.kill(&mut escaped).await;
+                    self.leader.kill().await;
                     kill_at = Some(self.leader.deadline());
                 }
             }
         }
     }
 
-    /// Ends the session and reaps the program; the program last, so that its ids stay its own.
-    async fn end_descendants(&self, escaped: Vec<Member>) -> (Exit, Vec<u32>) {
-        let survivors = self.leader.end_session(escaped).await;
+    /// Ends the program's descendants and reaps it; the program last, so that its ids stay its own.
+    async fn end_descendants(&self) -> (Exit, Vec<u32>) {
+        let survivors = self.leader.end_descendants().await;
         self.execution.take_leader();
         (self.leader.reap(), survivors)
     }
 
-    /// Closes pipes that are still held when the grace time is over, after ending who holds them.
-    /// Returns whether anybody did.
-    async fn close_pipes(&self, grace_over: Instant, closing: &watch::Sender<Closing>) -> bool {
+    /// Closes pipes that are still held when the grace time is over.
+    async fn close_pipes(&self, grace_over: Instant, closing: &watch::Sender<Closing>) {
         let pipes_closed = async {
             loop {
                 let news = self.execution.news();
-                if self.execution.out.range().closed && self.execution.err.range().closed {
+                if self.execution.pipes_closed() {
                     return;
                 }
                 news.await;
@@ -168,14 +157,8 @@ impl Supervisor {
         };
         tokio::pin!(pipes_closed);
         tokio::select! {
-            () = &mut pipes_closed => return false,
+            () = &mut pipes_closed => return,
             () = sleep_until(grace_over) => {}
-        }
-        let inodes = self.inodes.clone();
-        let search = tokio::task::spawn_blocking(move || group::pipe_holders(&inodes));
-        let holders = search.await.unwrap_or_default();
-        for holder in &holders {
-            holder.signal(Signal::KILL);
         }
         closing.send_replace(Closing::Drain);
         // What was written is still delivered, at the reader's pace, unless nobody comes for it.
@@ -184,10 +167,10 @@ impl Supervisor {
             if abandoned || self.is_abandoned() {
                 closing.send_replace(Closing::Now);
                 pipes_closed.await;
-                return !holders.is_empty();
+                return;
             }
             tokio::select! {
-                () = &mut pipes_closed => return !holders.is_empty(),
+                () = &mut pipes_closed => return,
                 () = self.execution.attention.notified() => {}
                 () = at(self.orphan_deadline()) => {
                     self.execution.stop(Stop::Orphan);
@@ -207,7 +190,8 @@ impl Supervisor {
     }
 
     fn results(&self, exit: Exit, survivors: Vec<u32>, held: bool) -> Results {
-        let (out, err) = (self.execution.out.range(), self.execution.err.range());
+        let (out_bytes, out_dropped) = self.execution.written(Channel::Out);
+        let (err_bytes, err_dropped) = self.execution.written(Channel::Err);
         let stopped = self.execution.stopping().and_then(Stop::limit);
         let limit = stopped.or_else(|| self.kernel_limit(exit));
         Results {
@@ -223,10 +207,10 @@ impl Supervisor {
             limit: limit.map(str::to_owned),
             ended_by: if held { EndedBy::Grace } else { EndedBy::Exit },
             survivors,
-            out_bytes: out.to + out.dropped,
-            err_bytes: err.to + err.dropped,
-            out_dropped: out.dropped,
-            err_dropped: err.dropped,
+            out_bytes,
+            err_bytes,
+            out_dropped,
+            err_dropped,
         }
     }
 
@@ -252,16 +236,19 @@ impl Supervisor {
     }
 }
 
-/// Fills a window from its pipe; a stream without pipe is closed from the start.
+/// Fills a window or a capture from its pipe; a stream without pipe is closed from the start.
 async fn fill(
     execution: &Execution,
     channel: Channel,
     pipe: Option<pipe::Receiver>,
     closing: &watch::Receiver<Closing>,
 ) -> PipeEnd {
-    match pipe {
-        Some(pipe) => execution.window(channel).fill(pipe, closing.clone()).await,
-        None => PipeEnd::Closed,
+    let Some(pipe) = pipe else {
+        return PipeEnd::Closed;
+    };
+    match execution.capture(channel) {
+        Some(capture) => capture.fill(pipe, closing.clone()).await,
+        None => execution.window(channel).fill(pipe, closing.clone()).await,
     }
 }
 

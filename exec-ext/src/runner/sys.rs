@@ -254,6 +254,32 @@ pub(super) fn in_session(pid: Pid, leader: Pid) -> bool {
     session == leader.as_raw_nonzero().get()
 }
 
+/// Says whether `pid` belongs to the process group of `leader`.
+pub(super) fn in_group(pid: Pid, leader: Pid) -> bool {
+    // SAFETY: getpgid touches no memory.
+    let group = unsafe { libc::getpgid(pid.as_raw_nonzero().get()) };
+    group == leader.as_raw_nonzero().get()
+}
+
+/// Returns the hard limit of `resource` of another process, without changing it; None where that may
+/// not be seen.
+pub(super) fn hard_limit(pid: Pid, resource: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: no new limit is given, and the old one is written to a live value of the right type.
+    let outcome = unsafe {
+        libc::prlimit64(
+            pid.as_raw_nonzero().get(),
+            resource,
+            ptr::null(),
+            &raw mut limit,
+        )
+    };
+    (outcome == 0).then_some(limit.rlim_max)
+}
+
 /// A process handle that can be awaited.
 pub(super) struct ExitWatch(AsyncFd<OwnedFd>);
 

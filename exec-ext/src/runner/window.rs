@@ -259,13 +259,13 @@ enum Read {
 }
 
 /// Returns how many bytes wait in the pipe.
-fn waiting_in(pipe: &pipe::Receiver) -> usize {
+pub(super) fn waiting_in(pipe: &pipe::Receiver) -> usize {
     let waiting = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
     usize::try_from(waiting).unwrap_or(usize::MAX)
 }
 
 /// Says whether somebody still holds the writing end of `pipe`.
-fn end_of(pipe: &pipe::Receiver) -> PipeEnd {
+pub(super) fn end_of(pipe: &pipe::Receiver) -> PipeEnd {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut descriptors = [PollFd::new(pipe, PollFlags::IN)];
     let now = Timespec {

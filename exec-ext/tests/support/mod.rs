@@ -105,6 +105,7 @@ pub fn with_stdin(mut request: ExecRequest) -> ExecRequest {
 pub fn prepared(request: &ExecRequest, work: PathBuf) -> Prepared {
     let output = |to: &OutputTo| match to {
         OutputTo::Stream => Output::Stream,
+        OutputTo::Capture => Output::Capture,
         OutputTo::Stdout => Output::Stdout,
         OutputTo::File { path, .. } => Output::File(File::create(path).unwrap().into()),
         _ => Output::Discard,
