@@ -13,8 +13,9 @@ use super::{By, Step, ticket};
 use crate::connection::{Connection, Stop};
 use crate::target::Target;
 
-/// How long a server may say nothing in the middle of a reply.
-const SILENCE: Duration = Duration::from_secs(20);
+/// How long a server may say nothing in the middle of a reply. A copy of a directory into itself takes tens of
+/// seconds on a machine that is busy.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What stands behind a reply with which the server ended the connection.
 pub const END: &[u8] = b"<end>";

@@ -23,7 +23,7 @@ pub const DIGEST: &str = "6e1991b66de852b3aeeebbc79307039b";
 const SECRET: &str = include_str!("ticket.pem");
 
 /// How long a server may take for a step of the login.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(20);
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Logs in with the ticket. Returns whether the server took it.
 ///
