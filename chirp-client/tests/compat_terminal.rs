@@ -4,17 +4,15 @@
 
 mod support;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use support::terminal::Terminal;
 use support::{LIMIT, Reference};
 
 /// What the editor switches on before it takes keys: what is typed earlier may be lost.
@@ -23,22 +21,12 @@ const READY: &str = "\u{1b}[?2004h";
 /// `chirp` with somebody who types.
 struct Typist {
     child: Child,
-    keys: File,
-    shown: Receiver<Vec<u8>>,
-    text: String,
+    terminal: Terminal,
 }
 
 impl Typist {
     fn start(server: &Reference, home: &Path) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let slave = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(name.to_str().unwrap())
-            .unwrap();
+        let (terminal, slave) = Terminal::open();
         let mut command = Command::new(env!("CARGO_BIN_EXE_chirp-client"));
         command
             .arg0("chirp")
@@ -53,55 +41,25 @@ impl Typist {
         let child = command.spawn().unwrap();
         // The child alone shall hold the other side.
         drop(command);
-        let keys = File::from(master);
-        let mut screen = keys.try_clone().unwrap();
-        let (sender, shown) = channel();
-        thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            while let Ok(count @ 1..) = screen.read(&mut chunk) {
-                if sender.send(chunk.get(..count).unwrap().to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut typist = Self {
-            child,
-            keys,
-            shown,
-            text: String::new(),
-        };
+        let mut typist = Self { child, terminal };
         typist.wait_for(READY);
         typist
     }
 
     fn press(&mut self, keys: &str) {
-        self.text.clear();
-        self.keys.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Reports whether the terminal shows a text within this time since the last key.
-    fn shows(&mut self, text: &str, within: Duration) -> bool {
-        let deadline = Instant::now() + within;
-        while !self.text.contains(text) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.shown.recv_timeout(left) {
-                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => return false,
-            }
-        }
-        true
+        self.terminal.press(keys);
     }
 
     fn wait_for(&mut self, text: &str) {
-        let came = self.shows(text, LIMIT);
-        assert!(came, "{text:?} is not in {:?}", self.text);
+        self.terminal.wait_for(&[text]);
     }
 
     /// Presses keys that end a line, and expects an answer before the next prompt.
     fn enter(&mut self, keys: &str, answer: &str) {
         self.press(keys);
         self.wait_for(READY);
-        assert!(self.text.contains(answer), "{answer:?}: {:?}", self.text);
+        let text = self.terminal.text();
+        assert!(text.contains(answer), "{answer:?}: {text:?}");
     }
 
     /// Presses Tab until the line is completed: a server that is slow to answer is asked again.
@@ -109,11 +67,13 @@ impl Typist {
         self.press(keys);
         let deadline = Instant::now() + LIMIT;
         loop {
-            self.keys.write_all(b"\t").unwrap();
-            if self.shows(text, Duration::from_secs(6)) {
+            self.terminal.press_also("\t");
+            let there = |shown: &str| shown.contains(text);
+            if self.terminal.shows(there, Duration::from_secs(6)) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{text:?}: {:?}", self.text);
+            let shown = self.terminal.text();
+            assert!(Instant::now() < deadline, "{text:?}: {shown:?}");
         }
     }
 
@@ -127,7 +87,7 @@ impl Typist {
             assert!(
                 Instant::now() < deadline,
                 "it does not end: {:?}",
-                self.text
+                self.terminal.text()
             );
             thread::sleep(Duration::from_millis(5));
         }

@@ -4,18 +4,13 @@
 
 mod support;
 
-use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use support::terminal::Terminal;
 use support::{LIMIT, Reference};
 
 /// The content that is copied.
@@ -86,74 +81,10 @@ fn carry(mut from: TcpStream, mut to: TcpStream, gate: Option<&Gate>) {
     let _gone = to.shutdown(Shutdown::Both);
 }
 
-/// A terminal, as the program's stderr.
-struct Terminal {
-    shown: Receiver<Vec<u8>>,
-    text: String,
-}
-
-impl Terminal {
-    fn open() -> (Self, OwnedFd) {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: 120,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&master, size).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let slave = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(name.to_str().unwrap())
-            .unwrap();
-        let mut master = File::from(master);
-        let (sender, shown) = channel();
-        thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            // The end is an error: nobody holds the other side any more.
-            while let Ok(count @ 1..) = master.read(&mut chunk) {
-                if sender.send(chunk.get(..count).unwrap().to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        let text = String::new();
-        (Self { shown, text }, slave.into())
-    }
-
-    /// Waits until the terminal has shown all these words since the last wait.
-    fn wait_for(&mut self, words: &[&str]) {
-        let deadline = Instant::now() + LIMIT;
-        while !words.iter().all(|word| self.text.contains(word)) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let came = self.shown.recv_timeout(left);
-            let came = came.unwrap_or_else(|end| panic_with(&self.text, words, &end.to_string()));
-            self.text.push_str(&String::from_utf8_lossy(&came));
-        }
-        self.text.clear();
-    }
-
-    /// Waits for the beginning of what the terminal shows.
-    fn starts_with(&mut self, words: &str) {
-        let deadline = Instant::now() + LIMIT;
-        while self.text.len() < words.len() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let came = self.shown.recv_timeout(left);
-            let came =
-                came.unwrap_or_else(|end| panic_with(&self.text, &[words], &end.to_string()));
-            self.text.push_str(&String::from_utf8_lossy(&came));
-        }
-        assert!(self.text.starts_with(words), "{:?}", self.text);
-    }
-}
-
-#[expect(clippy::panic, reason = "it is what a failed test does")]
-fn panic_with(text: &str, words: &[&str], end: &str) -> ! {
-    panic!("{words:?} did not all appear ({end}); the terminal showed {text:?}")
+/// Waits for the beginning of what the terminal shows.
+fn starts_with(terminal: &mut Terminal, words: &str) {
+    terminal.shows(|text| text.len() >= words.len(), LIMIT);
+    assert!(terminal.text().starts_with(words), "{:?}", terminal.text());
 }
 
 /// Gets the file while stdout is nobody's and stderr is given.
@@ -186,6 +117,7 @@ fn a_terminal_shows_how_far_it_is_and_then_what_was_done() {
     let mut child = get(&relay.address, target.to_str().unwrap(), stderr);
     // Part of the content is here and the rest is held back, so this is the line of a copy that goes on.
     terminal.wait_for(&["% 1.", "MiB of 2.86 MiB", "/s", "0 of 1 file", " left"]);
+    terminal.clear();
     relay.gate.open();
     terminal.wait_for(&["1 file", "read in", "/s)"]);
     assert!(child.wait().unwrap().success());
@@ -246,7 +178,7 @@ fn messages_have_colours_at_a_terminal_unless_they_are_not_wanted() {
             true => "\x1b[1;31mchirp-client:\x1b[0m ",
             false => "chirp-client: ",
         };
-        terminal.starts_with(prefix);
+        starts_with(&mut terminal, prefix);
     }
 }
 
@@ -276,5 +208,5 @@ fn listings_have_colours_only_at_a_terminal() {
     assert_eq!(asked, forced);
     let (mut terminal, stdout) = Terminal::open();
     run(&[], &[], stdout.into());
-    terminal.starts_with("\x1b[1;34md\x1b[0m");
+    starts_with(&mut terminal, "\x1b[1;34md\x1b[0m");
 }

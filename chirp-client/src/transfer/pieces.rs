@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use chirp_proto::VirtualPath;
 use chirp_proto::request::OpenFlags;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -15,7 +14,6 @@ use super::put::blocking;
 use super::send::{beside, put_away, temporary_name};
 use super::source::Source;
 use crate::verbs::body::CHUNK;
-use crate::verbs::file::Descriptor;
 use crate::{Client, Error};
 
 /// Pieces that wait for their answers.
@@ -100,9 +98,7 @@ async fn send(
         }
         running.push(async move {
             let length = piece.len();
-            write(client, part, opened, piece, at)
-                .await
-                .map(|()| length)
+            client.pwrite_all(opened, piece, at).await.map(|()| length)
         });
     }
     while let Some(written) = running.next().await {
@@ -113,29 +109,6 @@ async fn send(
         client.ftruncate(opened, source.length).await?;
     }
     client.close(opened).await
-}
-
-/// Writes a piece whole.
-pub(super) async fn write(
-    client: &Client,
-    target: &VirtualPath,
-    opened: Descriptor,
-    mut piece: Bytes,
-    mut offset: u64,
-) -> Result<(), Error> {
-    while !piece.is_empty() {
-        let written = client.pwrite(opened, piece.clone(), offset).await?;
-        let taken = usize::try_from(written).unwrap_or(usize::MAX);
-        if taken == 0 || taken > piece.len() {
-            let sent = piece.len();
-            return Err(client.violation(format!(
-                "pwrite {target}: {sent} bytes were sent, {written} confirmed"
-            )));
-        }
-        offset += written;
-        piece = piece.split_off(taken);
-    }
-    Ok(())
 }
 
 /// Compares the digests of the file and of what has arrived.

@@ -153,7 +153,7 @@ pub(super) async fn send(job: &Job<'_>, queue: &Queue<Item>) -> Result<(), Error
                 let client = client.clone();
                 running.push(Box::pin(async move {
                     let result = match source {
-                        Ok(source) => small_file(job, &client, &item, source).await,
+                        Ok(source) => file(job, &client, &item, source).await,
                         Err(error) => Err(error),
                     };
                     Sent {
@@ -229,50 +229,22 @@ async fn entry(job: &Job<'_>, client: &Client, item: &Item) -> Result<(), Error>
         let item = item.clone();
         blocking(move || Ok(read(item))).await?
     };
-    let source = source?;
-    if job.store && source.is_whole() {
-        return small_file(job, client, &item, source).await;
-    }
-    let target = &item.target;
-    upload(
-        job,
-        client,
-        &item.source,
-        &source,
-        target,
-        Some(&item.facts),
-    )
-    .await?;
-    verify(job, client, &item).await
+    file(job, client, &item, source?).await
 }
 
-/// Sends a file that was read whole.
-async fn small_file(
-    job: &Job<'_>,
-    client: &Client,
-    item: &Item,
-    source: Source,
-) -> Result<(), Error> {
-    if !source.is_whole() {
-        // It has grown since it was listed.
-        let target = &item.target;
-        upload(
-            job,
-            client,
-            &item.source,
-            &source,
-            target,
-            Some(&item.facts),
-        )
-        .await?;
-        return verify(job, client, item).await;
+/// Sends a file: in one step where it was read whole and has not grown since, and the server can.
+async fn file(job: &Job<'_>, client: &Client, item: &Item, source: Source) -> Result<(), Error> {
+    let (target, facts) = (&item.target, &item.facts);
+    if job.store && source.is_whole() {
+        let (content, length) = (source.head, source.length);
+        client
+            .store(target, facts.mode, facts.mtime, content)
+            .await?;
+        job.tally.add(Count::Bytes, length);
+        job.tally.one(Count::Files);
+    } else {
+        upload(job, client, &item.source, &source, target, Some(facts)).await?;
     }
-    let (content, length) = (source.head, source.length);
-    client
-        .store(&item.target, item.facts.mode, item.facts.mtime, content)
-        .await?;
-    job.tally.add(Count::Bytes, length);
-    job.tally.one(Count::Files);
     verify(job, client, item).await
 }
 
@@ -415,7 +387,7 @@ async fn append_growth(
             }
         };
         let length = more.len();
-        pieces::write(client, target, opened, more, offset).await?;
+        client.pwrite_all(opened, more, offset).await?;
         tally.bytes(length);
         offset += length as u64;
     }

@@ -106,6 +106,34 @@ impl Client {
         this.number_with(&request, data).await
     }
 
+    /// Writes all of the bytes at `offset`, with as many requests as the server needs.
+    ///
+    /// # Errors
+    ///
+    /// As every call: see [`Error`]. [`Error::Protocol`] if the server confirms none or more than it was
+    /// sent.
+    pub async fn pwrite_all(
+        &self,
+        fd: Descriptor,
+        mut data: Bytes,
+        mut offset: u64,
+    ) -> Result<(), Error> {
+        while !data.is_empty() {
+            let written = self.pwrite(fd, data.clone(), offset).await?;
+            let taken = usize::try_from(written).unwrap_or(usize::MAX);
+            if taken == 0 || taken > data.len() {
+                let sent = data.len();
+                return Err(self.violation(format!(
+                    "pwrite {}: {sent} bytes were sent, {written} confirmed",
+                    fd.number
+                )));
+            }
+            offset += written;
+            data = data.split_off(taken);
+        }
+        Ok(())
+    }
+
     /// Writes a pattern of pieces, whose `length` is that of `data`, and returns how many bytes were
     /// written.
     ///

@@ -8,6 +8,8 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+pub(crate) mod terminal;
+
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -89,24 +89,6 @@ impl RemotePath {
     }
 }
 
-/// Reads `100`, `20K`, `1MB`: powers of 1024, as the reference has them.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let bad = || "a size is a number of bytes, or one with K, M, G, T or P".to_owned();
-    let number = text.strip_suffix(['B', 'b']).unwrap_or(text);
-    let (digits, shift) = match number.char_indices().last() {
-        Some((at, unit)) => match "KMGTP".find(unit.to_ascii_uppercase()) {
-            Some(power) => (number.get(..at).unwrap_or_default(), 10 * (power + 1)),
-            None => (number, 0),
-        },
-        None => return Err(bad()),
-    };
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(bad());
-    }
-    let number: u64 = digits.parse().map_err(|_| bad())?;
-    number.checked_mul(1 << shift).ok_or_else(bad)
-}
-
 /// Reads `90`, `1.5`, `2m`, `1h`, `1d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || "a time is a positive number of seconds, or one with s, m, h or d".to_owned();
@@ -192,16 +174,6 @@ mod tests {
         assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
         for bad in ["", "s", "0", "x", "-1", "inf", "nan", "1e300", "5é"] {
             assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn sizes_have_the_references_units() {
-        assert_eq!(size("7"), Ok(7));
-        assert_eq!(size("20k"), Ok(20_480));
-        assert_eq!(size("1MB"), Ok(1 << 20));
-        for bad in ["", "B", "K", "x", "-1", "+1", "1.5M", "99999P", "é"] {
-            assert!(size(bad).is_err(), "{bad}");
         }
     }
 

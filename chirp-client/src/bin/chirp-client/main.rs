@@ -7,6 +7,7 @@ mod compat;
 mod generate;
 mod json;
 mod output;
+mod size;
 mod stdin;
 
 use std::ffi::OsString;

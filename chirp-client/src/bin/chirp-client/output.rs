@@ -43,20 +43,6 @@ impl Pieces {
     }
 }
 
-/// Returns a size with one decimal and a unit, as in `5.0B` and `976.6 KB` (part 12.1).
-pub(crate) fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for larger in [" KB", " MB", " GB", " TB", " PB"] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = larger;
-    }
-    format!("{value:.1}{unit}")
-}
-
 /// Writes to stdout at once; a closed pipe is a failure that ends the program quietly.
 pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

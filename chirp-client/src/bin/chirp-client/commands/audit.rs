@@ -8,6 +8,7 @@ use super::Failure;
 use crate::cli::RemotePath;
 use crate::json::{Array, Json, Text};
 use crate::output;
+use crate::size;
 
 /// The least time that is waited for an answer: it comes when the whole tree has been read.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -65,7 +66,7 @@ impl Audit {
                 format!("{files} {directories} {} ", usage.bytes)
             } else {
                 // The unit's B is a column of its own, as in the reference's table.
-                let size = output::size(usage.bytes);
+                let size = size::shown(usage.bytes as f64);
                 format!("{files:8} {directories:8} {size:>9} ")
             };
             text.extend_from_slice(numbers.as_bytes());

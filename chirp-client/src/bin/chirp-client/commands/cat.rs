@@ -2,7 +2,8 @@ use chirp_client::{Client, OpenFlags, VirtualPath};
 use clap::Args;
 
 use super::{Failure, range};
-use crate::cli::{RemotePath, size};
+use crate::cli::RemotePath;
+use crate::size;
 
 /// Writes files of the server to standard output, one after the other.
 ///
@@ -13,10 +14,10 @@ use crate::cli::{RemotePath, size};
   chirp-client guest cat --offset 1M --length 4K /disk.img | xxd")]
 pub(crate) struct Cat {
     /// Begin at this byte of each file, the first being 0; units as for --length.
-    #[arg(long, value_name = "BYTES", value_parser = size)]
+    #[arg(long, value_name = "BYTES", value_parser = size::parse)]
     offset: Option<u64>,
     /// Write this many bytes of each file at most; K, M, G, T and P are powers of 1024.
-    #[arg(long, value_name = "BYTES", value_parser = size)]
+    #[arg(long, value_name = "BYTES", value_parser = size::parse)]
     length: Option<u64>,
     /// The files.
     #[arg(value_parser = RemotePath::parser(), required = true)]

@@ -6,6 +6,7 @@ use super::Failure;
 use crate::cli::RemotePath;
 use crate::json::{self, Json, Text};
 use crate::output;
+use crate::size;
 
 /// Shows the space of the server's file system, as the reference's `chirp` does: what there is and
 /// what is taken.
@@ -71,7 +72,7 @@ impl Df {
             () if self.mega => (2, "MB"),
             () if self.giga => (3, "GB"),
             () if self.tera => (4, "TB"),
-            () => return output::size(bytes),
+            () => return size::shown(bytes as f64),
         };
         format!("{:.1} {unit}", bytes as f64 / 1024_f64.powi(power))
     }

@@ -9,6 +9,7 @@ use super::walk::{Choice, Entry, Step, Walk};
 use crate::cli::RemotePath;
 use crate::json::{Array, Json, Text};
 use crate::output;
+use crate::size;
 
 /// Shows the space that directories of the server take, as `du` does: KiB, a tab and the path.
 ///
@@ -172,7 +173,7 @@ impl Report {
         }
         let number = if wish.bytes { sum.bytes } else { sum.space };
         let number = match (wish.human, wish.bytes) {
-            (true, _) => output::size(number),
+            (true, _) => size::shown(number as f64),
             (false, true) => number.to_string(),
             (false, false) => number.div_ceil(1024).to_string(),
         };

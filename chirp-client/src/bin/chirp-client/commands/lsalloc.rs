@@ -6,6 +6,7 @@ use super::Failure;
 use crate::cli::RemotePath;
 use crate::json::{self, Json, Text};
 use crate::output;
+use crate::size;
 
 /// Shows the allocation that a path of the server lies in: its directory, its size and what is taken
 /// of it. The server must have been started with a quota (-Q).
@@ -39,7 +40,7 @@ impl Lsalloc {
             return json::print(&Line { path, total, used });
         }
         let mut text = output::name(&allocation.path);
-        let (total, used) = (output::size(total), output::size(used));
+        let (total, used) = (size::shown(total as f64), size::shown(used as f64));
         text.extend_from_slice(format!("\n{total} TOTAL\n{used} INUSE\n").as_bytes());
         output::write(&text)
     }

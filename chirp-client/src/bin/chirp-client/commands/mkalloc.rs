@@ -2,7 +2,8 @@ use chirp_client::Client;
 use clap::Args;
 
 use super::Failure;
-use crate::cli::{RemotePath, size};
+use crate::cli::RemotePath;
+use crate::size;
 
 /// The mode that is asked for, as the reference's client does.
 const MODE: u32 = 0o700;
@@ -17,7 +18,7 @@ pub(crate) struct Mkalloc {
     #[arg(value_parser = RemotePath::parser())]
     path: RemotePath,
     /// Bytes, or with a unit: K, M, G, T, P, powers of 1024.
-    #[arg(value_parser = size)]
+    #[arg(value_parser = size::parse)]
     size: u64,
 }
 

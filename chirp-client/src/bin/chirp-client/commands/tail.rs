@@ -4,8 +4,9 @@ use chirp_client::{Client, Descriptor, OpenFlags};
 use clap::Args;
 
 use super::{Failure, range};
-use crate::cli::{RemotePath, size};
+use crate::cli::RemotePath;
 use crate::output;
+use crate::size;
 
 /// Bytes that are read at a time on the way back from the end.
 const BLOCK: u64 = 64 * 1024;
@@ -24,7 +25,7 @@ pub(crate) struct Tail {
     #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "bytes")]
     lines: u64,
     /// How many bytes, in place of lines; K, M, G, T and P are powers of 1024.
-    #[arg(short = 'c', long, value_parser = size)]
+    #[arg(short = 'c', long, value_parser = size::parse)]
     bytes: Option<u64>,
     /// Go on with what is added to the file, until you end it. A file that became shorter is
     /// written from its beginning.

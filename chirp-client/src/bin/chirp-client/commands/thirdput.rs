@@ -8,6 +8,7 @@ use super::Failure;
 use crate::cli::RemotePath;
 use crate::json::{self, Json};
 use crate::output;
+use crate::size;
 
 /// The least time that is waited for an answer: it comes at the end.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -51,7 +52,7 @@ impl Thirdput {
         if self.json.wanted {
             return json::print(&Moved { bytes, seconds });
         }
-        let rate = output::size((bytes as f64 / seconds.max(1e-6)) as u64);
+        let rate = size::shown(bytes as f64 / seconds.max(1e-6));
         output::message(&format!(
             "{bytes} bytes transferred in {seconds:.2} seconds ({rate}/s)"
         ));

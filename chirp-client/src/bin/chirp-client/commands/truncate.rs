@@ -2,7 +2,8 @@ use chirp_client::Client;
 use clap::Args;
 
 use super::Failure;
-use crate::cli::{RemotePath, size};
+use crate::cli::RemotePath;
+use crate::size;
 
 /// Cuts files of the server to a size, or extends them to it with zeros.
 #[derive(Args)]
@@ -10,7 +11,7 @@ use crate::cli::{RemotePath, size};
   chirp-client guest truncate -s 1M /jobs/17/log")]
 pub(crate) struct Truncate {
     /// Bytes, or with a unit: K, M, G, T, P, powers of 1024.
-    #[arg(short, long, value_parser = size)]
+    #[arg(short, long, value_parser = size::parse)]
     size: u64,
     /// The files.
     #[arg(value_parser = RemotePath::parser(), required = true)]

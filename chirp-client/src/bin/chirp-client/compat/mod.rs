@@ -99,12 +99,6 @@ const VERSION: &str = concat!(
     " (Chirp protocol 2, as cctools 8.0.0)"
 );
 
-/// Reads the size of an option.
-fn size(text: &str) -> Result<u64, String> {
-    text::parse_size(text)
-        .ok_or_else(|| "give a number of bytes, with an optional K, M, G, T or P".to_owned())
-}
-
 /// Prints a tool's help.
 fn help(mut command: clap::Command, ending: Ending) -> Ending {
     // Where there is nobody to tell there is nothing to do about it.

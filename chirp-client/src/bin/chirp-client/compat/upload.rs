@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use chirp_client::transfer::{self, Placement, TransferOptions};
-use chirp_client::{Client, Descriptor, OpenFlags, VirtualPath};
+use chirp_client::{Client, OpenFlags, VirtualPath};
 use futures_util::future::try_join;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -72,7 +72,7 @@ pub(super) async fn stream(
     let mut piece = next(&mut source).await?;
     while !piece.is_empty() {
         let length = piece.len() as u64;
-        let writing = write(client, descriptor, piece, offset);
+        let writing = async { Ok(client.pwrite_all(descriptor, piece, offset).await?) };
         ((), piece) = try_join(writing, next(&mut source)).await?;
         offset += length;
     }
@@ -85,27 +85,6 @@ async fn next(source: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, Trouble> {
     let mut piece = BytesMut::with_capacity(PIECE);
     source.read_buf(&mut piece).await?;
     Ok(piece.freeze())
-}
-
-async fn write(
-    client: &Client,
-    descriptor: Descriptor,
-    mut piece: Bytes,
-    mut offset: u64,
-) -> Result<(), Trouble> {
-    while !piece.is_empty() {
-        let written = client.pwrite(descriptor, piece.clone(), offset).await?;
-        let taken = usize::try_from(written).unwrap_or(usize::MAX);
-        if taken == 0 || taken > piece.len() {
-            return Err(Trouble::Words(format!(
-                "the server says that it wrote {written} of {} bytes",
-                piece.len()
-            )));
-        }
-        offset += written;
-        piece = piece.split_off(taken);
-    }
-    Ok(())
 }
 
 /// Sends a file, and what is added to it later, for ever; what is no file is sent to its end.

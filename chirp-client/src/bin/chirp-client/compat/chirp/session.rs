@@ -110,6 +110,11 @@ impl Session {
     }
 }
 
+/// Returns the words of a command that takes just so many.
+pub(super) fn exactly<'a, const N: usize>(words: &[&'a [u8]]) -> Result<[&'a [u8]; N], Trouble> {
+    words.try_into().map_err(|_| Trouble::Usage)
+}
+
 /// Returns a word as a local path.
 pub(super) fn local(word: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(word))

@@ -9,7 +9,6 @@ use clap::{CommandFactory as _, Parser};
 use serde_json::{Map, Value};
 
 use super::access::{Log, Logged};
-use super::size;
 use super::trouble::{Ending, Trouble};
 use crate::cli::duration;
 use crate::output;
@@ -41,7 +40,7 @@ pub(super) struct Status {
     #[arg(short = 'O', long, value_name = "BYTES")]
     debug_rotate_max: Option<String>,
     /// Only servers with this space available, as in 100MB.
-    #[arg(short = 'A', long, value_name = "SIZE", value_parser = size)]
+    #[arg(short = 'A', long, value_name = "SIZE", value_parser = crate::size::parse)]
     server_space: Option<u64>,
     /// Only servers of this project.
     #[arg(long, value_name = "NAME")]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Record;
-use crate::compat::text::size;
+use crate::size;
 
 /// What stands for a value that is not there.
 const UNKNOWN: &str = "???";
@@ -25,7 +25,7 @@ pub(super) fn table(records: &[Record], width: usize) -> String {
     for record in records {
         for column in &columns {
             let value = match column.right {
-                true => size(number(record, column.field)),
+                true => size::shown(number(record, column.field)),
                 false => self::text(record, column.field).unwrap_or_else(|| UNKNOWN.to_owned()),
             };
             text.push_str(&column.cell(&value));
@@ -117,9 +117,9 @@ pub(super) fn totals(records: &[Record]) -> String {
     format!(
         "NODES: {:4}\nTOTAL: {}\nAVAIL: {}\nINUSE: {}\n",
         records.len(),
-        size(total),
-        size(available),
-        size((total - available).max(0.0)),
+        size::shown(total),
+        size::shown(available),
+        size::shown((total - available).max(0.0)),
     )
 }
 

@@ -5,7 +5,7 @@ use chirp_client::{Client, Code, VirtualPath};
 use super::line;
 use crate::commands::ls;
 use crate::commands::stat::clock;
-use crate::compat::chirp::session::Session;
+use crate::compat::chirp::session::{self, Session};
 use crate::compat::trouble::Trouble;
 use crate::output;
 
@@ -17,9 +17,7 @@ pub(crate) async fn cd(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     let path = session.path(word)?;
     if !client.stat(&path).await?.is_directory() {
         return Err(Code::NotDirectory.into());
@@ -110,23 +108,17 @@ pub(crate) async fn rmdir(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     Ok(client.rmdir(&session.path(word)?).await?)
 }
 
 pub(crate) async fn rm(session: &Session, client: &Client, words: &[&[u8]]) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     Ok(client.rmall(&session.path(word)?).await?)
 }
 
 pub(crate) async fn mv(session: &Session, client: &Client, words: &[&[u8]]) -> Result<(), Trouble> {
-    let [from, to] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [from, to] = session::exactly(words)?;
     let (from, to) = (session.path(from)?, session.path(to)?);
     Ok(client.rename(&from, &to).await?)
 }

@@ -85,9 +85,7 @@ pub(crate) async fn md5(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     digest(client, HashAlgorithm::Md5, &session.path(word)?).await
 }
 
@@ -96,10 +94,8 @@ pub(crate) async fn hash(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [algorithm, word] = words else {
-        return Err(Trouble::Usage);
-    };
-    let algorithm = match *algorithm {
+    let [algorithm, word] = session::exactly(words)?;
+    let algorithm = match algorithm {
         b"md5" => HashAlgorithm::Md5,
         b"sha1" => HashAlgorithm::Sha1,
         _ => return Err(Trouble::invalid()),

@@ -21,17 +21,13 @@ pub(crate) fn close(session: &mut Session) {
 }
 
 pub(crate) async fn open(session: &mut Session, words: &[&[u8]]) -> Result<(), Trouble> {
-    let [host] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [host] = session::exactly(words)?;
     let host = session::text(host)?;
     session.open(host).await
 }
 
 pub(crate) fn lcd(words: &[&[u8]]) -> Result<(), Trouble> {
-    let [directory] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [directory] = session::exactly(words)?;
     Ok(std::env::set_current_dir(session::local(directory))?)
 }
 
@@ -40,9 +36,7 @@ pub(crate) fn lpwd() -> Result<(), Trouble> {
 }
 
 pub(crate) fn timeout(session: &mut Session, words: &[&[u8]]) -> Result<(), Trouble> {
-    let [seconds] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [seconds] = session::exactly(words)?;
     // The reference takes the digits at the start, and none for 0, which would fail every call.
     let seconds: u64 = session::text(seconds)?
         .parse()

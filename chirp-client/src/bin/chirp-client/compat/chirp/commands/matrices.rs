@@ -97,9 +97,7 @@ pub(crate) async fn create(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word, width, height, count] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word, width, height, count] = session::exactly(words)?;
     let number = |word: &[u8]| -> Result<u64, Trouble> {
         session::text(word)?.parse().map_err(|_| Trouble::invalid())
     };
@@ -160,9 +158,7 @@ pub(crate) async fn list(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     let path = session.path(word)?;
     let matrix = match Matrix::read(client, &path).await {
         Ok(matrix) => matrix,
@@ -187,9 +183,7 @@ pub(crate) async fn delete(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     let path = session.path(word)?;
     let matrix = Matrix::read(client, &path).await?;
     for (host, part) in &matrix.parts {

@@ -14,9 +14,7 @@ pub(crate) async fn stat(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     let stat = client.stat(&session.path(word)?).await?;
     Ok(output::write(lines::describe(&stat).as_bytes())?)
 }
@@ -26,9 +24,7 @@ pub(crate) async fn chmod(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [mode, word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [mode, word] = session::exactly(words)?;
     // What is no octal number is 0 to the reference: a slip would take all rights away.
     let mode = u32::from_str_radix(session::text(mode)?, 8).map_err(|_| Trouble::invalid())?;
     Ok(client.chmod(&session.path(word)?, mode).await?)
@@ -39,9 +35,7 @@ pub(crate) async fn setrep(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word, count] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word, count] = session::exactly(words)?;
     let count = session::text(count)?
         .parse()
         .map_err(|_| Trouble::invalid())?;
@@ -53,9 +47,7 @@ pub(crate) async fn xattr_get(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word, name] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word, name] = session::exactly(words)?;
     let of = XattrTarget::Path(session.path(word)?);
     foreign(&client.getxattr(&of, session::text(name)?).await?)
 }
@@ -65,9 +57,7 @@ pub(crate) async fn xattr_list(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     let of = XattrTarget::Path(session.path(word)?);
     for name in client.listxattr(&of).await? {
         foreign(&name)?;

@@ -24,9 +24,7 @@ pub(crate) async fn setacl(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word, subject, rights] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word, subject, rights] = session::exactly(words)?;
     let path = session.path(word)?;
     let (subject, rights) = (session::text(subject)?, letters(session::text(rights)?));
     Ok(client.setacl(&path, subject, rights).await?)
@@ -37,9 +35,7 @@ pub(crate) async fn resetacl(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word, rights] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word, rights] = session::exactly(words)?;
     let path = session.path(word)?;
     Ok(client
         .resetacl(&path, letters(session::text(rights)?))

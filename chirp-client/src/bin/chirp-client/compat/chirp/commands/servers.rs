@@ -13,9 +13,7 @@ pub(crate) async fn whoami(client: &Client) -> Result<(), Trouble> {
 }
 
 pub(crate) async fn whoareyou(client: &Client, words: &[&[u8]]) -> Result<(), Trouble> {
-    let [host] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [host] = session::exactly(words)?;
     foreign(&client.whoareyou(session::text(host)?).await?)
 }
 
@@ -29,9 +27,7 @@ pub(crate) async fn localpath(
 }
 
 pub(crate) async fn remote_debug(client: &Client, words: &[&[u8]]) -> Result<(), Trouble> {
-    let [flag] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [flag] = session::exactly(words)?;
     Ok(client.debug(session::text(flag)?).await?)
 }
 
@@ -40,9 +36,7 @@ pub(crate) async fn thirdput(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [from, host, to] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [from, host, to] = session::exactly(words)?;
     let from = session.path(from)?;
     // The other server has no current directory.
     let to = chirp_client::VirtualPath::from_decoded(to)?;

@@ -4,9 +4,9 @@ use chirp_client::{Client, VirtualPath};
 
 use super::{foreign, line};
 use crate::compat::chirp::session::{self, Session};
-use crate::compat::text;
 use crate::compat::trouble::Trouble;
 use crate::output;
+use crate::size;
 
 pub(crate) async fn df(client: &Client, words: &[&[u8]]) -> Result<(), Trouble> {
     let unit = match words {
@@ -21,7 +21,7 @@ pub(crate) async fn df(client: &Client, words: &[&[u8]]) -> Result<(), Trouble> 
     let show = |blocks: i64| {
         let bytes = blocks as f64 * space.block_size as f64;
         match unit {
-            None => text::size(bytes),
+            None => size::shown(bytes),
             Some((shift, unit)) => format!("{:.1} {unit}", bytes / (1_u64 << shift) as f64),
         }
     };
@@ -40,10 +40,8 @@ pub(crate) async fn mkalloc(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word, size] = words else {
-        return Err(Trouble::Usage);
-    };
-    let size = text::parse_size(session::text(size)?).ok_or_else(Trouble::invalid)?;
+    let [word, size] = session::exactly(words)?;
+    let size = size::parse(session::text(size)?).map_err(|_| Trouble::invalid())?;
     let path = session.path(word)?;
     Ok(client.mkalloc(&path, size, ALLOCATION_MODE).await?)
 }
@@ -56,8 +54,8 @@ pub(crate) async fn lsalloc(
     let path = session.path_or_here(words.first().copied())?;
     let allocation = client.lsalloc(&path).await?;
     foreign(&allocation.path)?;
-    let total = text::size(allocation.total as f64);
-    let taken = text::size(allocation.in_use as f64);
+    let total = size::shown(allocation.total as f64);
+    let taken = size::shown(allocation.in_use as f64);
     Ok(output::write(
         format!("{total} TOTAL\n{taken} INUSE\n").as_bytes(),
     )?)
@@ -84,7 +82,7 @@ pub(crate) async fn audit(client: &Client, words: &[&[u8]]) -> Result<(), Troubl
         let numbers = if raw {
             format!("{files} {directories} {} ", owner.bytes)
         } else {
-            let bytes = text::size(owner.bytes as f64);
+            let bytes = size::shown(owner.bytes as f64);
             format!("{files:8} {directories:8} {bytes:>9} ")
         };
         shown.extend_from_slice(numbers.as_bytes());

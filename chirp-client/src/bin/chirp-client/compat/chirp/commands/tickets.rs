@@ -147,9 +147,7 @@ pub(crate) async fn modify(
     client: &Client,
     words: &[&[u8]],
 ) -> Result<(), Trouble> {
-    let [word, directory, rights] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word, directory, rights] = session::exactly(words)?;
     let (word, path) = (session::text(word)?, session.path(directory)?);
     let rights = letters(session::text(rights)?);
     let name = ticket::name_of(word)?;
@@ -161,9 +159,7 @@ pub(crate) async fn modify(
 }
 
 pub(crate) async fn delete(client: &Client, words: &[&[u8]]) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     let word = session::text(word)?;
     client.ticket_delete(&ticket::name_of(word)?).await?;
     if !is_name(word) {
@@ -178,9 +174,7 @@ fn is_name(word: &str) -> bool {
 }
 
 pub(crate) async fn get(client: &Client, words: &[&[u8]]) -> Result<(), Trouble> {
-    let [word] = words else {
-        return Err(Trouble::Usage);
-    };
+    let [word] = session::exactly(words)?;
     let name = ticket::name_of(session::text(word)?)?;
     let ticket = client.ticket_get(&name).await?;
     foreign(&ticket.owner)?;
