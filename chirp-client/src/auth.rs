@@ -1,5 +1,6 @@
 //! The client's side of the login (`chirp-protocol.md`, part 2).
 
+mod cookie;
 mod ticket;
 
 use std::ffi::OsStr;
@@ -7,15 +8,34 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use chirp_proto::dialect::Dialect;
 use chirp_proto::{Method, Subject};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::connection::{Fault, Reader};
+use crate::cookie::Cookie;
 use crate::ticket::Offered;
 
 /// What the name of a challenge file begins with, on the reference's server and on ours. Anything
 /// else a server asks for is not made: an empty file can matter (`/etc/nologin`).
 const CHALLENGE_PREFIX: &[u8] = b"challenge.";
+
+/// What logins may have to show.
+#[derive(Clone, Copy)]
+pub(crate) struct Secrets<'a> {
+    pub(crate) tickets: &'a Offered,
+    pub(crate) cookie: Option<&'a Cookie>,
+}
+
+/// A login that passed.
+pub(crate) struct Login {
+    /// Who the server takes us for.
+    pub(crate) subject: Subject,
+    /// How we showed that.
+    pub(crate) method: Method,
+    /// What is spoken from here on.
+    pub(crate) dialect: Dialect,
+}
 
 /// Why nobody was let in.
 pub(crate) enum LoginError {
@@ -36,12 +56,21 @@ pub(crate) async fn login(
     reader: &mut Reader,
     writer: &mut (impl AsyncWrite + Unpin),
     methods: &[Method],
-    tickets: &Offered,
-) -> Result<Subject, LoginError> {
+    secrets: Secrets<'_>,
+) -> Result<Login, LoginError> {
     let mut tried = Vec::new();
     for &method in methods {
-        match attempt(reader, writer, method, tickets).await? {
-            Ok(subject) => return Ok(subject),
+        match attempt(reader, writer, method, secrets).await? {
+            Ok(subject) => {
+                return Ok(Login {
+                    subject,
+                    method,
+                    dialect: match method {
+                        Method::Cookie => Dialect::Condor,
+                        _ => Dialect::Plain,
+                    },
+                });
+            }
             Err(reason) => tried.push(format!("{method}: {reason}")),
         }
     }
@@ -57,17 +86,23 @@ async fn attempt(
     reader: &mut Reader,
     writer: &mut (impl AsyncWrite + Unpin),
     method: Method,
-    tickets: &Offered,
+    secrets: Secrets<'_>,
 ) -> Result<Result<Subject, String>, LoginError> {
+    if method == Method::Cookie {
+        return match secrets.cookie {
+            Some(cookie) => cookie::offer(reader, writer, cookie).await,
+            None => Ok(Err("there is no cookie to offer".to_owned())),
+        };
+    }
     let keys = match method {
-        Method::Ticket => tickets.keys(),
+        Method::Ticket => secrets.tickets.keys(),
         _ => Vec::new(),
     };
     if method == Method::Ticket && keys.is_empty() {
         return Ok(Err("there is no ticket to offer".to_owned()));
     }
     send(writer, method.name().as_bytes()).await?;
-    if !yes_or_no(reader).await? {
+    if !is_offered(reader).await? {
         return Ok(Err("the server does not offer it".to_owned()));
     }
     let passed = match method {
@@ -174,14 +209,27 @@ async fn send(writer: &mut (impl AsyncWrite + Unpin), line: &[u8]) -> Result<(),
     Ok(())
 }
 
-async fn yes_or_no(reader: &mut Reader) -> Result<bool, Fault> {
+/// Reads what the server says to a method. HTCondor's proxy knows none but the cookie, and answers
+/// any other with a code.
+async fn is_offered(reader: &mut Reader) -> Result<bool, Fault> {
     let line = reader.line().await?;
     match &line[..] {
+        b"-1" => Ok(false),
+        _ => meaning(&line),
+    }
+}
+
+async fn yes_or_no(reader: &mut Reader) -> Result<bool, Fault> {
+    meaning(&reader.line().await?)
+}
+
+fn meaning(line: &[u8]) -> Result<bool, Fault> {
+    match line {
         b"yes" => Ok(true),
         b"no" => Ok(false),
         _ => Err(Fault::Protocol(format!(
             "{:?} where yes or no was due; is this a Chirp server?",
-            line.get(..60).unwrap_or(&line).escape_ascii().to_string()
+            line.get(..60).unwrap_or(line).escape_ascii().to_string()
         ))),
     }
 }

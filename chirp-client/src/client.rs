@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use chirp_proto::dialect::Dialect;
 use chirp_proto::parse::reply::Status;
-use chirp_proto::{Method, Request, Subject, encode, limits};
+use chirp_proto::{Code, Method, Request, Subject, encode};
 use exec_ext::status::Features;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 
+use crate::auth::Secrets;
 use crate::connect::{self, ConnectOptions, Opened};
 use crate::connection::{Connection, Cut, Duplex, Fault, Layout, ReaderLoan, Reply, Rest, Shape};
+use crate::cookie::Cookie;
 use crate::describe::{object, verb};
 use crate::error::printable;
 use crate::live::{Backoff, Current, Live};
@@ -57,6 +60,9 @@ pub struct Client {
 struct Shared {
     host: String,
     subject: Subject,
+    /// How we logged in.
+    method: Method,
+    dialect: Dialect,
     options: Option<ConnectOptions>,
     features: OnceCell<Option<Features>>,
     current: Current,
@@ -86,10 +92,11 @@ impl Client {
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         methods: &[Method],
     ) -> Result<Self, Error> {
-        Self::from_stream_with(host, stream, methods, &Offered::default()).await
+        Self::from_stream_with(host, stream, methods, &Offered::default(), None).await
     }
 
-    /// As [`Client::from_stream`], with these tickets for the `ticket` method.
+    /// As [`Client::from_stream`], with these tickets for the `ticket` method and this cookie for the
+    /// `cookie` method.
     ///
     /// # Errors
     ///
@@ -99,8 +106,10 @@ impl Client {
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         methods: &[Method],
         tickets: &Offered,
+        cookie: Option<&Cookie>,
     ) -> Result<Self, Error> {
-        let opened = connect::log_in(host, stream, methods, tickets).await?;
+        let secrets = Secrets { tickets, cookie };
+        let opened = connect::log_in(host, stream, methods, secrets).await?;
         Ok(Self::new(host.to_owned(), DEFAULT_TIMEOUT, None, opened))
     }
 
@@ -113,6 +122,8 @@ impl Client {
         let shared = Arc::new(Shared {
             host,
             subject: opened.subject,
+            method: opened.method,
+            dialect: opened.dialect,
             options,
             features: OnceCell::new(),
             current: Current::new(opened.connection),
@@ -315,9 +326,14 @@ impl Client {
         body: Bytes,
         shape: Shape,
     ) -> Result<(Reply, Arc<Live>), Error> {
+        let dialect = self.shared.dialect;
         let mut line = BytesMut::new();
-        encode::request(request, &mut line);
-        if line.len() > limits::LINE_MAX + 1 {
+        encode::request_in(dialect, request, &mut line);
+        let end = |byte: &u8| matches!(byte, b' ' | b'\n');
+        if !dialect.has(line[..].split(end).next().unwrap_or_default()) {
+            return Err(self.not_spoken(request));
+        }
+        if line.len() > dialect.line_max() + 1 {
             return Err(Error::Argument {
                 what: object(request),
                 reason: "too long for a request line",
@@ -417,9 +433,7 @@ impl Client {
 
     /// Leaves only the method that passed, so that all connections have the same rights.
     fn pin_method(&self, options: &mut ConnectOptions) {
-        if let Ok(method) = self.shared.subject.method().parse() {
-            options.methods = vec![method];
-        }
+        options.methods = vec![self.shared.method];
     }
 
     /// Waits for a step of a body, which must make progress within the time limit.
@@ -507,6 +521,27 @@ impl Client {
             path: object(request),
             reason,
         }
+    }
+
+    /// Makes the error of a request that the connection's dialect does not have, as the server would
+    /// refuse it; what is sent behind such a request would be taken for others.
+    fn not_spoken(&self, request: &Request) -> Error {
+        let words = match self.shared.dialect {
+            Dialect::Condor => "a login by cookie allows no such request; log in by another method",
+            Dialect::Plain => "only a login by cookie allows this request",
+        };
+        Error::Refused {
+            host: self.shared.host.clone(),
+            verb: verb(request),
+            path: object(request),
+            code: Code::InvalidRequest,
+            message: Some(words.to_owned()),
+        }
+    }
+
+    /// Reports whether the connection speaks HTCondor's dialect.
+    pub(crate) fn is_condor(&self) -> bool {
+        self.shared.dialect == Dialect::Condor
     }
 
     fn unexpected(&self, request: &Request, reply: Reply) -> Error {

@@ -5,12 +5,14 @@ mod race;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chirp_proto::dialect::Dialect;
 use chirp_proto::{Method, Subject};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::auth::{self, LoginError};
+use crate::auth::{self, Login, LoginError, Secrets};
 use crate::connection::{self, Connection, Fault};
+use crate::cookie::Cookie;
 use crate::ticket::Offered;
 use crate::{Address, Error};
 
@@ -21,10 +23,14 @@ pub struct ConnectOptions {
     pub address: Address,
     /// Login methods in the order in which they are tried. Empty: `unix` where the server is on
     /// this machine (elsewhere its challenge would only cost its time-out of 5 s), `ticket` where
-    /// there is one to offer, then `hostname` and `address` where there is a network.
+    /// there is one to offer, then `hostname` and `address` where there is a network; with a cookie,
+    /// that alone.
     pub methods: Vec<Method>,
     /// The tickets that the `ticket` method offers.
     pub tickets: Offered,
+    /// What the `cookie` method offers. Behind that login only HTCondor's requests can be made: see
+    /// [`crate::cookie`].
+    pub cookie: Option<Cookie>,
     /// The longest time that looking up the name, connecting and logging in may take together.
     pub connect_timeout: Duration,
     /// The default of [`crate::Client::with_timeout`].
@@ -47,6 +53,9 @@ const ACROSS_THE_NETWORK: &[Method] = &[Method::Ticket, Method::Hostname, Method
 /// What is tried on a Unix socket, whose peers have no address.
 const WITHOUT_NETWORK: &[Method] = &[Method::Unix, Method::Ticket];
 
+/// What is tried where there is a cookie.
+const BY_COOKIE: &[Method] = &[Method::Cookie];
+
 impl ConnectOptions {
     /// Returns the defaults for a server.
     #[must_use]
@@ -55,6 +64,7 @@ impl ConnectOptions {
             address,
             methods: Vec::new(),
             tickets: Offered::Found,
+            cookie: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             timeout: DEFAULT_TIMEOUT,
             reconnect: None,
@@ -66,14 +76,21 @@ impl ConnectOptions {
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
     pub(crate) subject: Subject,
+    /// How we logged in, so that further connections do likewise.
+    pub(crate) method: Method,
+    pub(crate) dialect: Dialect,
 }
 
 /// Connects and logs in.
 pub(crate) async fn open(options: &ConnectOptions) -> Result<Opened, Error> {
     let host = options.address.to_string();
     let work = async {
-        let tickets = &options.tickets;
+        let secrets = Secrets {
+            tickets: &options.tickets,
+            cookie: options.cookie.as_ref(),
+        };
         let methods = |usual: &'static [Method]| match &options.methods[..] {
+            [] if options.cookie.is_some() => BY_COOKIE,
             [] => usual,
             chosen => chosen,
         };
@@ -83,7 +100,7 @@ pub(crate) async fn open(options: &ConnectOptions) -> Result<Opened, Error> {
                 host: host.clone(),
                 source,
             })?;
-            return log_in(&host, stream, methods(WITHOUT_NETWORK), tickets).await;
+            return log_in(&host, stream, methods(WITHOUT_NETWORK), secrets).await;
         }
         let (stream, same_machine) = tcp(&options.address).await?;
         let usual = if same_machine {
@@ -91,7 +108,7 @@ pub(crate) async fn open(options: &ConnectOptions) -> Result<Opened, Error> {
         } else {
             ACROSS_THE_NETWORK
         };
-        log_in(&host, stream, methods(usual), tickets).await
+        log_in(&host, stream, methods(usual), secrets).await
     };
     let limit = options.connect_timeout;
     tokio::time::timeout(limit, work)
@@ -109,13 +126,19 @@ pub(crate) async fn log_in(
     host: &str,
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     methods: &[Method],
-    tickets: &Offered,
+    secrets: Secrets<'_>,
 ) -> Result<Opened, Error> {
     let (mut reader, mut writer) = connection::halves(stream);
-    match auth::login(&mut reader, &mut writer, methods, tickets).await {
-        Ok(subject) => Ok(Opened {
+    match auth::login(&mut reader, &mut writer, methods, secrets).await {
+        Ok(Login {
+            subject,
+            method,
+            dialect,
+        }) => Ok(Opened {
             connection: Connection::start(reader, writer),
             subject,
+            method,
+            dialect,
         }),
         Err(LoginError::Refused(tried)) => Err(Error::Login {
             host: host.to_owned(),

@@ -16,6 +16,7 @@
 //! | [`exec`] | running programs |
 //! | [`job`] | programs that run later |
 //! | [`ticket`] | keys in files, to log in with and to hand out |
+//! | [`cookie`] | logging in as HTCondor's clients do |
 //! | [`pool`] | several connections for one program |
 //! | [`transfer`] | copies of files and trees |
 //! | [`Error`] | what can go wrong, naming host, path and reason |
@@ -38,6 +39,7 @@ mod auth;
 mod client;
 mod connect;
 mod connection;
+pub mod cookie;
 mod describe;
 mod error;
 pub mod exec;
@@ -67,7 +69,7 @@ pub use verbs::xattr::XattrTarget;
 
 pub use chirp_proto::acl::{Acl, Rights};
 pub use chirp_proto::request::{
-    AccessMode, ExecutionName, HashAlgorithm, OpenFlags, OutputStream, Stride, TicketName,
+    AccessMode, ExecutionName, HashAlgorithm, OpenFlags, OutputStream, Stride, TicketName, Whence,
     XattrFlags,
 };
 pub use chirp_proto::{Code, Method, Stat, StatFs, Subject, VirtualPath};

@@ -191,6 +191,10 @@ fn a_server_that_is_not_there_is_told_with_a_remedy() {
         "{message}"
     );
     assert!(message.contains("start a server"), "{message}");
+    let session = Command::new(env!("CARGO_BIN_EXE_chirp-client"))
+        .arg(&address)
+        .output();
+    assert_eq!(session.unwrap().status.code(), Some(3));
     let output = Command::new(env!("CARGO_BIN_EXE_chirp-client"))
         .args([&address, "exec", "--", "true"])
         .output()
@@ -277,4 +281,58 @@ fn a_copy_says_in_json_what_it_came_to() {
         text(&output.stderr).contains("1 entries were not copied"),
         "{output:?}"
     );
+}
+
+#[test]
+fn rights_are_asked_for_and_streams_go_both_ways() {
+    use std::io::Write;
+    let server = Reference::start();
+    std::fs::write(server.root().join("f"), "hello\n").unwrap();
+    support::give_away(&server.root().join("f"));
+    succeed(&server, &["access", "/f"]);
+    succeed(&server, &["access", "-rw", "/f"]);
+    let (code, message) = fail(&server, &["access", "-x", "/f"]);
+    assert_eq!(code, 1);
+    assert!(
+        message.contains("access /f: permission denied"),
+        "{message}"
+    );
+
+    assert_eq!(succeed(&server, &["getstream", "/f"]), "hello\n");
+    let (code, message) = fail(&server, &["getstream", "/none"]);
+    assert_eq!(code, 1);
+    assert!(message.contains("getstream /none"), "{message}");
+
+    let mut child = command(&server, &["putstream", "/f"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"first\nsecond\n").unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    let there = std::fs::read_to_string(server.root().join("f")).unwrap();
+    assert_eq!(there, "first\nsecond\n");
+}
+
+#[test]
+fn without_a_command_those_of_standard_input_are_carried_out() {
+    use std::io::Write;
+    let server = Reference::start();
+    for (script, code, shown) in [
+        ("mkdir /d\ncd d\npwd\nls /\n", 0, "/d\nd\n"),
+        ("ls /none\npwd\n", 1, ""),
+    ] {
+        let mut child = command(&server, &[])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(script.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(text(&output.stdout), shown);
+    }
 }

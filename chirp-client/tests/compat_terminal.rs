@@ -1,4 +1,4 @@
-//! `chirp` at a terminal: completion, history and how it ends.
+//! `chirp`, and the client without a command, at a terminal: completion, history and how it ends.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -12,24 +12,26 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{LocalModes, tcgetattr};
 use support::terminal::Terminal;
 use support::{LIMIT, Reference};
 
 /// What the editor switches on before it takes keys: what is typed earlier may be lost.
 const READY: &str = "\u{1b}[?2004h";
 
-/// `chirp` with somebody who types.
+/// A session with somebody who types.
 struct Typist {
     child: Child,
     terminal: Terminal,
 }
 
 impl Typist {
-    fn start(server: &Reference, home: &Path) -> Self {
+    fn start(tool: &str, server: &Reference, home: &Path) -> Self {
         let (terminal, slave) = Terminal::open();
         let mut command = Command::new(env!("CARGO_BIN_EXE_chirp-client"));
         command
-            .arg0("chirp")
+            .arg0(tool)
             .args(["-a", "address", &server.address()])
             .current_dir(home)
             .env("HOME", home)
@@ -79,6 +81,10 @@ impl Typist {
 
     /// Waits for the end and returns the exit code.
     fn end(mut self) -> Option<i32> {
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Option<i32> {
         let deadline = Instant::now() + LIMIT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -102,6 +108,26 @@ impl Drop for Typist {
 }
 
 #[test]
+fn a_signal_at_the_prompt_leaves_the_terminal_as_it_was() {
+    let server = Reference::start();
+    let home = server.outside("home");
+    for tool in ["chirp", "chirp-client"] {
+        let mut typist = Typist::start(tool, &server, &home);
+        let echo = |typist: &Typist| {
+            let settings = tcgetattr(typist.terminal.keys()).unwrap();
+            settings
+                .local_modes
+                .contains(LocalModes::ECHO | LocalModes::ICANON)
+        };
+        assert!(!echo(&typist), "the editor takes keys one by one");
+        let pid = Pid::from_child(&typist.child);
+        kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(typist.wait(), Some(143));
+        assert!(echo(&typist));
+    }
+}
+
+#[test]
 fn lines_are_completed_and_remembered() {
     let server = Reference::start();
     let home = server.outside("home");
@@ -110,7 +136,7 @@ fn lines_are_completed_and_remembered() {
     fs::write(server.root().join("data file"), "").unwrap();
     support::give_away(&server.root().join("data file"));
 
-    let mut typist = Typist::start(&server, &home);
+    let mut typist = Typist::start("chirp", &server, &home);
     typist.complete("xattr_l", "xattr_list");
     // Ctrl-U takes the line away.
     typist.press("\u{15}");
@@ -129,7 +155,8 @@ fn lines_are_completed_and_remembered() {
     let history = home.join(".chirp_history");
     let mode = fs::metadata(&history).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let mut typist = Typist::start(&server, &home);
+    // The client under its own name goes on with the same history.
+    let mut typist = Typist::start("chirp-client", &server, &home);
     typist.press("\u{1b}[A\u{1b}[A");
     typist.wait_for("stat /data\\ file");
     typist.press("\u{15}quit\n");

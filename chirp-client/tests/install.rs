@@ -60,6 +60,10 @@ fn every_shell_has_completions() {
             "{shell}"
         );
     }
+    // fish itself is not asked, as bash is: this is what makes it look behind the host.
+    let fish = client(&["completions", "fish"]);
+    let skips_the_host = "not contains -- $argv[1] completions man\n        set -e argv[1]";
+    assert!(fish.contains(skips_the_host), "{fish}");
     let output = Command::new(CLIENT).args(["completions", "csh"]).output();
     assert_eq!(output.unwrap().status.code(), Some(2));
 }

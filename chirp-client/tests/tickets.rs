@@ -156,7 +156,7 @@ fn keys(count: usize) -> Keys {
 
 async fn call(ours: DuplexStream, tickets: &Offered) -> Result<Client, Error> {
     let methods = [Method::Ticket, Method::Address];
-    let login = Client::from_stream_with("peer:1", ours, &methods, tickets);
+    let login = Client::from_stream_with("peer:1", ours, &methods, tickets, None);
     tokio::time::timeout(LIMIT, login).await.unwrap()
 }
 

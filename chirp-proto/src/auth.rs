@@ -13,10 +13,12 @@ pub enum Method {
     Address,
     /// By an RSA key that was registered before.
     Ticket,
+    /// By a secret that both sides know. Behind it HTCondor's dialect is spoken (part 2.9).
+    Cookie,
 }
 
 impl Method {
-    /// All methods, in the order in which a client tries them unless told otherwise.
+    /// The methods of cctools, in the order in which a client tries them unless told otherwise.
     pub const ALL: [Self; 4] = [Self::Unix, Self::Ticket, Self::Hostname, Self::Address];
 
     /// Returns the name on the wire.
@@ -27,11 +29,12 @@ impl Method {
             Self::Hostname => "hostname",
             Self::Address => "address",
             Self::Ticket => "ticket",
+            Self::Cookie => "cookie",
         }
     }
 
-    /// Returns the method of exactly this name; other methods of the reference (`kerberos`,
-    /// `globus`) are none of ours.
+    /// Returns the method that a login line of exactly this name begins. Other methods of the reference
+    /// (`kerberos`, `globus`) are none of ours, and no line begins a cookie's but the cookie itself.
     #[must_use]
     pub fn from_name(name: &[u8]) -> Option<Self> {
         Self::ALL
@@ -50,13 +53,18 @@ impl std::str::FromStr for Method {
     type Err = UnknownMethod;
 
     fn from_str(name: &str) -> Result<Self, UnknownMethod> {
-        Self::from_name(name.as_bytes()).ok_or_else(|| UnknownMethod(name.to_owned()))
+        match name {
+            "cookie" => Ok(Self::Cookie),
+            name => Self::from_name(name.as_bytes()).ok_or_else(|| UnknownMethod(name.to_owned())),
+        }
     }
 }
 
 /// A method name that nobody here knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown authentication method {0:?}; known are unix, hostname, address and ticket")]
+#[error(
+    "unknown authentication method {0:?}; known are unix, hostname, address, ticket and cookie"
+)]
 pub struct UnknownMethod(String);
 
 /// A proven identity, `METHOD:SUBJECT`: one word of printable ASCII.

@@ -19,6 +19,60 @@ pub enum Dialect {
     Condor,
 }
 
+/// The verbs that both dialects have. `sread` and `swrite` name the offset before the stride here.
+pub(crate) const SHARED: [&[u8]; 35] = [
+    b"whoami",
+    b"whoareyou",
+    b"open",
+    b"close",
+    b"pread",
+    b"pwrite",
+    b"sread",
+    b"swrite",
+    b"fstat",
+    b"fstatfs",
+    b"fsync",
+    b"ftruncate",
+    b"fchmod",
+    b"fchown",
+    b"getfile",
+    b"putfile",
+    b"getdir",
+    b"getlongdir",
+    b"mkdir",
+    b"rmdir",
+    b"rmall",
+    b"unlink",
+    b"rename",
+    b"link",
+    b"symlink",
+    b"readlink",
+    b"stat",
+    b"lstat",
+    b"statfs",
+    b"access",
+    b"chmod",
+    b"chown",
+    b"lchown",
+    b"truncate",
+    b"utime",
+];
+
+/// The verbs that HTCondor's dialect has alone.
+const CONDOR_ALONE: [&[u8]; 11] = [
+    b"read",
+    b"write",
+    b"lseek",
+    b"get_job_attr",
+    b"get_job_attr_delayed",
+    b"set_job_attr",
+    b"set_job_attr_delayed",
+    b"ulog",
+    b"constrain",
+    b"lookup",
+    b"version",
+];
+
 /// What a backslash may stand before.
 const ESCAPED: &[u8] = b"\\ \t\n\r";
 
@@ -29,6 +83,16 @@ impl Dialect {
         match self {
             Self::Plain => LINE_MAX,
             Self::Condor => CONDOR_LINE_MAX,
+        }
+    }
+
+    /// Reports whether the dialect has a verb. A peer that does not know the verb of a request takes the
+    /// content behind it for further requests.
+    #[must_use]
+    pub fn has(self, verb: &[u8]) -> bool {
+        match self {
+            Self::Plain => !CONDOR_ALONE.contains(&verb),
+            Self::Condor => SHARED.contains(&verb) || CONDOR_ALONE.contains(&verb),
         }
     }
 
@@ -151,6 +215,20 @@ mod tests {
             if code.value() >= -17 {
                 assert_eq!(value, code.value());
             }
+        }
+    }
+
+    #[test]
+    fn each_dialect_has_its_verbs() {
+        for (verb, plain, condor) in [
+            (&b"stat"[..], true, true),
+            (b"setacl", true, false),
+            (b"exec", true, false),
+            (b"read", false, true),
+            (b"version", false, true),
+        ] {
+            assert_eq!(Dialect::Plain.has(verb), plain);
+            assert_eq!(Dialect::Condor.has(verb), condor);
         }
     }
 

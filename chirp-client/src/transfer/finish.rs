@@ -5,6 +5,7 @@ use chirp_proto::{Code, VirtualPath};
 
 use super::facts::Facts;
 use super::job::Job;
+use super::send::{beside, temporary_name};
 use super::tally::Count;
 use super::worker::many;
 use super::{Action, space};
@@ -70,8 +71,16 @@ pub(super) async fn link(job: &Job<'_>, Linked { first, path }: &Linked) -> Resu
         .as_ref()
         .is_err_and(|error| error.code() == Some(Code::AlreadyExists))
     {
-        job.client.unlink(path).await?;
-        made = job.client.link(first, path).await;
+        // The old name is not given up before the new one is there.
+        let temporary = beside(path, &temporary_name()?)?;
+        job.unfinished(&temporary);
+        made = match job.client.link(first, &temporary).await {
+            Ok(()) => job.client.rename(&temporary, path).await,
+            refused => refused,
+        };
+        // Where both are the same file already, renaming does nothing.
+        let _gone = job.client.unlink(&temporary).await;
+        job.finished(&temporary);
     }
     match made {
         Ok(()) => {

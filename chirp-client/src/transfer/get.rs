@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::compare::{Work, decide};
 use super::facts::{Facts, Kind};
+use super::firsts::{Firsts, Met};
 use super::job::{Job, PART_PREFIX};
 use super::local::{Directory, local};
 use super::put::blocking;
@@ -215,7 +216,7 @@ struct Walk<'a> {
     named: bool,
     /// The target once it is open; `None` as long as it need not be there.
     root: Option<Directory>,
-    firsts: HashMap<(u64, u64), Name>,
+    firsts: Firsts<Name>,
     linked: Vec<(Name, Name)>,
     dated: Vec<(Vec<u8>, Facts)>,
     removals: Vec<(Vec<u8>, Bytes)>,
@@ -228,7 +229,7 @@ impl<'a> Walk<'a> {
             target,
             named,
             root: None,
-            firsts: HashMap::new(),
+            firsts: Firsts::default(),
             linked: Vec::new(),
             dated: Vec::new(),
             removals: Vec::new(),
@@ -403,19 +404,15 @@ impl<'a> Walk<'a> {
             Kind::Directory => return Ok(()),
             Kind::File => {
                 let work = decide(job.options.existing, &facts, there.as_ref(), facts.mode);
-                if work == Work::Skip && !job.options.verify {
-                    job.tally.one(Count::Skipped);
+                let this = || (parent.relative.clone(), name.clone());
+                let met = self.firsts.meet(&facts, work, there.as_ref(), this);
+                if let Met::Further(first) = met {
+                    self.linked.push((first, this()));
                     return Ok(());
                 }
-                if work == Work::Copy
-                    && let Some(identity) = facts.shared
-                {
-                    let this = (parent.relative.clone(), name.clone());
-                    if let Some(first) = self.firsts.get(&identity) {
-                        self.linked.push((first.clone(), this));
-                        return Ok(());
-                    }
-                    self.firsts.insert(identity, this);
+                if work == Work::Skip && !job.options.verify && !job.options.fsync {
+                    job.tally.one(Count::Skipped);
+                    return Ok(());
                 }
                 say(job, work, &facts, &path);
                 What::File(work)

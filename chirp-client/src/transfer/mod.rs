@@ -18,6 +18,7 @@
 //! | `get`, `receive` | receiving: the walk, the connections' work |
 //! | `local` | the tree that is received into |
 //! | `facts`, `compare`, `digest` | what is known of an entry, and whether two are the same |
+//! | `firsts` | files with several names |
 //! | `space` | whether a tree fits, before its first byte goes |
 //! | `job`, `tally`, `worker` | what belongs to one running transfer |
 //! | `place`, `source` | what target names mean; local files with a length that holds |
@@ -26,6 +27,7 @@ mod compare;
 mod digest;
 mod facts;
 mod finish;
+mod firsts;
 mod get;
 mod job;
 mod local;
@@ -77,7 +79,8 @@ pub struct TransferOptions {
     pub dry_run: bool,
     /// Whether the copy is begun although there seems to be too little space for it.
     pub ignore_space: bool,
-    /// Whether received files are on disk, and not only in the cache, before they get their names.
+    /// Whether all files of the transfer are on disk at its end, and not only in a cache: received
+    /// ones before they get their names, sent ones and those that were there already afterwards.
     pub fsync: bool,
     /// Called after every step with what is done so far: it must not block.
     pub progress: Option<Arc<dyn Fn(Summary) + Send + Sync>>,

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::compare::{Work, decide};
 use super::facts::{Facts, Kind};
 use super::finish::{self, Dated, Linked};
+use super::firsts::{Firsts, Met};
 use super::job::{Job, PART_PREFIX, locked};
 use super::local::local;
 use super::send::{self, Item, What};
@@ -117,7 +118,8 @@ pub async fn put_file(
         let needed = source.length;
         let available = space::remote(&job, target).await?;
         space::check(&job, || space::named(&job, target), needed, available)?;
-        send::upload(&job, client, &path, &source, target, None).await
+        send::upload(&job, client, &path, &source, target, None).await?;
+        send::settle(&job, client, target).await
     })
     .await
 }
@@ -246,8 +248,7 @@ struct Walk<'a> {
     need: AtomicU64,
     dated: Mutex<Vec<Dated>>,
     linked: Mutex<Vec<(Item, Linked)>>,
-    /// Files with several names: where the first went.
-    firsts: Mutex<HashMap<(u64, u64), VirtualPath>>,
+    firsts: Mutex<Firsts<VirtualPath>>,
     removals: Mutex<Vec<VirtualPath>>,
 }
 
@@ -473,8 +474,12 @@ impl<'a> Walk<'a> {
                     }
                     return Ok(());
                 }
-                self.file(Item::new(source, target, facts, What::File(work)), work)
-                    .await
+                self.file(
+                    Item::new(source, target, facts, What::File(work)),
+                    work,
+                    there,
+                )
+                .await
             }
             Kind::Link if self.counting => Ok(()),
             Kind::Link => {
@@ -493,25 +498,18 @@ impl<'a> Walk<'a> {
         }
     }
 
-    async fn file(&self, item: Item, work: Work) -> Result<(), Error> {
+    async fn file(&self, item: Item, work: Work, there: Option<Facts>) -> Result<(), Error> {
         let job = self.job;
-        if work == Work::Skip && !job.options.verify {
-            job.tally.one(Count::Skipped);
+        let target = || item.target.clone();
+        let met = locked(&self.firsts).meet(&item.facts, work, there.as_ref(), target);
+        if let Met::Further(first) = met {
+            let path = item.target.clone();
+            locked(&self.linked).push((item, Linked { first, path }));
             return Ok(());
         }
-        if work == Work::Copy
-            && let Some(identity) = item.facts.shared
-        {
-            let mut firsts = locked(&self.firsts);
-            if let Some(first) = firsts.get(&identity) {
-                let linked = Linked {
-                    first: first.clone(),
-                    path: item.target.clone(),
-                };
-                locked(&self.linked).push((item, linked));
-                return Ok(());
-            }
-            firsts.insert(identity, item.target.clone());
+        if work == Work::Skip && !job.options.verify && !job.options.fsync {
+            job.tally.one(Count::Skipped);
+            return Ok(());
         }
         say(job, work, &item.facts, &item.target);
         self.queue(item).await

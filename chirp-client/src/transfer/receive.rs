@@ -280,6 +280,15 @@ async fn entry(job: &Job<'_>, client: &Client, item: &Item) -> Result<Option<Byt
     if job.options.verify && work != Work::Compare && !same(job, client, item).await? {
         return Err(different(job, item).await?);
     }
+    if job.options.fsync {
+        let there = item.clone();
+        blocking(move || {
+            let file = there.directory.read(&there.name)?;
+            file.sync_all()
+                .map_err(|error| local("write", &there.directory.path_of(&there.name), error))
+        })
+        .await?;
+    }
     job.tally.one(Count::Skipped);
     Ok(None)
 }

@@ -211,7 +211,7 @@ async fn entry(job: &Job<'_>, client: &Client, item: &Item) -> Result<(), Error>
             if same(job, client, item).await? {
                 finish::attributes(job, client, &item.target, &item.facts).await?;
                 job.tally.one(Count::Skipped);
-                return Ok(());
+                return settle(job, client, &item.target).await;
             }
         }
         Work::Attributes => {
@@ -424,10 +424,32 @@ async fn link(job: &Job<'_>, client: &Client, item: &Item, there: bool) -> Resul
     Ok(())
 }
 
-/// Compares the digests of a file and its copy, if that was asked for.
+/// Waits until a file of the server is on its disk, if that was asked for.
+pub(super) async fn settle(
+    job: &Job<'_>,
+    client: &Client,
+    target: &VirtualPath,
+) -> Result<(), Error> {
+    if !job.options.fsync {
+        return Ok(());
+    }
+    let mut opened = client.open(target, OpenFlags::parse(b"r"), 0).await;
+    if let Err(error) = &opened
+        && error.code() == Some(Code::NotAuthorized)
+    {
+        // Who may write need not be allowed to read.
+        opened = client.open(target, OpenFlags::parse(b"w"), 0).await;
+    }
+    let (file, _) = opened?;
+    let synced = client.fsync(file).await;
+    client.close(file).await?;
+    synced
+}
+
+/// Compares the digests of a file and its copy, if that was asked for, and does what else was.
 async fn verify(job: &Job<'_>, client: &Client, item: &Item) -> Result<(), Error> {
     if !job.options.verify || same(job, client, item).await? {
-        return Ok(());
+        return settle(job, client, &item.target).await;
     }
     Err(Error::Different {
         path: space::named(job, &item.target),

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use chirp_proto::parse::reply::Status;
+use chirp_proto::request::OpenFlags;
 use chirp_proto::{Request, VirtualPath};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -129,6 +130,11 @@ impl Client {
         length: u64,
         content: &mut (impl AsyncRead + Unpin + ?Sized),
     ) -> Result<(), Error> {
+        if length == 0 && self.is_condor() {
+            // HTCondor's proxy does not confirm an empty file, and would be waited for.
+            let (opened, _) = self.open(path, OpenFlags::parse(b"wct"), mode).await?;
+            return self.close(opened).await;
+        }
         let request = Request::Putfile {
             path: path.clone(),
             mode,

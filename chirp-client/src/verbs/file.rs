@@ -38,10 +38,22 @@ impl Client {
     ) -> Result<(Descriptor, Stat), Error> {
         let path = path.clone();
         let request = Request::Open { path, flags, mode };
-        let (number, stat, connection) = self.line_of_connection(&request, Stat::parse).await?;
-        match u32::try_from(number) {
-            Ok(number) => Ok((Descriptor { number, connection }, stat)),
-            Err(_) => Err(self.violation(format!("open answered the descriptor {number}"))),
+        // HTCondor's proxy leaves the line empty where it could not examine the file.
+        let parse: fn(&[u8]) -> Option<Option<Stat>> = match self.is_condor() {
+            true => |line| match line {
+                b"" => Some(None),
+                line => Stat::parse(line).map(Some),
+            },
+            false => |line| Stat::parse(line).map(Some),
+        };
+        let (number, stat, connection) = self.line_of_connection(&request, parse).await?;
+        let Ok(number) = u32::try_from(number) else {
+            return Err(self.violation(format!("open answered the descriptor {number}")));
+        };
+        let opened = Descriptor { number, connection };
+        match stat {
+            Some(stat) => Ok((opened, stat)),
+            None => Ok((opened, self.fstat(opened).await?)),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod acl;
 pub(crate) mod body;
+mod condor;
 mod directory;
 mod extension;
 pub(crate) mod file;

@@ -65,6 +65,11 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Returns the person's side itself.
+    pub(crate) fn keys(&self) -> &File {
+        &self.keys
+    }
+
     /// Returns what was read of what is shown.
     pub(crate) fn text(&self) -> &str {
         &self.text

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -79,17 +80,25 @@ fn a_get_that_is_interrupted_leaves_nothing() {
     let half = "4000000\nonly the beginning";
     let answers = Box::leak(Box::new([("stat", FILE), ("getfile", half)]));
     let server = Silent::start(answers);
-    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
-        let local = tempfile::tempdir().unwrap();
-        let target = local.path().join("f");
-        let child = command(&server.address, &["get", "/f"])
-            .arg(&target)
-            .spawn()
-            .unwrap();
-        eventually("it is begun", || !names(local.path()).is_empty());
-        let output = end(child, signal);
-        assert_eq!(output.status.code(), Some(status), "{output:?}");
-        assert_eq!(names(local.path()), [""; 0]);
+    let tools = [
+        ("chirp-client", &["get", "/f"][..]),
+        ("chirp", &["get", "/f"][..]),
+        ("chirp_get", &["/f"][..]),
+    ];
+    for (tool, words) in tools {
+        for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+            let local = tempfile::tempdir().unwrap();
+            let target = local.path().join("f");
+            let child = command(&server.address, words)
+                .arg0(tool)
+                .arg(&target)
+                .spawn()
+                .unwrap();
+            eventually("it is begun", || !names(local.path()).is_empty());
+            let output = end(child, signal);
+            assert_eq!(output.status.code(), Some(status), "{tool}: {output:?}");
+            assert_eq!(names(local.path()), [""; 0], "{tool}");
+        }
     }
 }
 

@@ -9,6 +9,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cookie;
+mod disk;
 mod faults;
 mod interrupted;
 mod ours;

@@ -1,9 +1,13 @@
 //! Our server, and what the tests of this file have in common.
 
+use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use chirp_client::cookie::CookieFile;
 use chirp_client::transfer::{Existing, Placement, TransferOptions};
 use chirp_client::{Client, ConnectOptions, Method};
 
@@ -25,11 +29,35 @@ impl Ours {
         Self::start_on(directory, &root)
     }
 
+    /// Starts one with this cookie, whose holder has all rights, too.
+    pub(crate) fn start_by_cookie(cookie: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, file) = (
+            directory.path().join("root"),
+            directory.path().join("cookie"),
+        );
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(&file, cookie).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        give_away(&file);
+        let options = [OsStr::new("--cookie-file"), file.as_os_str()];
+        Self::start_with(directory, &root, "unix:*", &options)
+    }
+
     /// Starts one on a directory, whose list of rights is not touched.
     pub(crate) fn start_on(directory: tempfile::TempDir, root: &Path) -> Self {
+        Self::start_with(directory, root, "address:127.0.0.1", &[])
+    }
+
+    fn start_with(
+        directory: tempfile::TempDir,
+        root: &Path,
+        subject: &str,
+        options: &[&OsStr],
+    ) -> Self {
         give_away(directory.path());
         let rights = directory.path().join("rights");
-        std::fs::write(&rights, "address:127.0.0.1 rwldpa\n").unwrap();
+        std::fs::write(&rights, format!("{subject} rwldpa\n")).unwrap();
         give_away(&rights);
         std::fs::create_dir(directory.path().join("transient")).unwrap();
         for name in ["transient", "root"] {
@@ -49,6 +77,7 @@ impl Ours {
             .arg(&rights)
             .arg("-y")
             .arg(directory.path().join("transient"))
+            .args(options)
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -78,6 +107,18 @@ impl Ours {
         let mut options = ConnectOptions::new(self.address().parse().unwrap());
         options.methods = vec![Method::Address];
         Client::connect(options).await.unwrap()
+    }
+
+    /// Logs in with the cookie that it was started with.
+    pub(crate) async fn client_by_cookie(&self) -> Client {
+        let mut options = ConnectOptions::new(self.address().parse().unwrap());
+        CookieFile::apply(Some(self.cookie_file()), &mut options).unwrap();
+        Client::connect(options).await.unwrap()
+    }
+
+    /// The file with its cookie.
+    pub(crate) fn cookie_file(&self) -> PathBuf {
+        self.directory.path().join("cookie")
     }
 
     /// The directory that is served.

@@ -165,6 +165,14 @@ async fn a_tree_arrives_as_it_was_on_the_references_server() {
 }
 
 #[tokio::test]
+async fn a_tree_arrives_as_it_was_with_a_cookie() {
+    let server = Ours::start_by_cookie("0123456789abcdef");
+    let client = server.client_by_cookie().await;
+    assert_eq!(client.subject().method(), "unix");
+    there_and_back(&client, &server.root()).await;
+}
+
+#[tokio::test]
 async fn what_the_protocol_cannot_carry_is_named_and_the_rest_arrives() {
     let server = Ours::start();
     let client = server.client().await;

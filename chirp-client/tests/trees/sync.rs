@@ -1,6 +1,7 @@
 //! `sync`: what changed goes, what went is removed, and it can be said beforehand.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -204,4 +205,79 @@ async fn nothing_is_removed_where_the_source_could_not_be_read() {
     let got = run(&client, false, local.path(), &syncing()).await;
     assert!(matches!(got, Err(Error::Incomplete(_))), "{got:?}");
     assert!(local.path().join("d/f").exists());
+}
+
+/// Two names of one file, and one of another.
+fn names_of_one(root: &Path) {
+    for name in ["a", "c"] {
+        fs::write(root.join(name), "content").unwrap();
+        set_time(&root.join(name), 1_000_000_000);
+    }
+    fs::hard_link(root.join("a"), root.join("b")).unwrap();
+}
+
+/// Makes a name that of a file of its own, which looks the same.
+fn part(root: &Path, name: &str) {
+    let copy = root.join("copy");
+    fs::copy(root.join(name), &copy).unwrap();
+    set_time(&copy, 1_000_000_000);
+    crate::support::give_away(&copy);
+    fs::rename(copy, root.join(name)).unwrap();
+}
+
+fn inode(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().ino()
+}
+
+async fn hard_links_are_joined_again(up: bool) {
+    let server = Ours::start();
+    let client = server.client().await;
+    let directory = tempfile::tempdir().unwrap();
+    let local = directory.path().join("here");
+    fs::create_dir(&local).unwrap();
+    names_of_one(&local);
+    run(&client, true, &local, &syncing()).await.unwrap();
+    let there = server.root().join("there");
+    let to = if up { &there } else { &local };
+    for broken in ["a", "b"] {
+        part(to, broken);
+        assert_ne!(inode(&to.join("a")), inode(&to.join("b")));
+        let (mut dry, heard) = listening(&syncing());
+        dry.dry_run = true;
+        run(&client, up, &local, &dry).await.unwrap();
+        let heard = std::mem::take(&mut *heard.lock().unwrap());
+        let only_a_link = matches!(&heard[..], [one] if one.starts_with("Link "));
+        assert!(only_a_link, "{heard:?}");
+        assert_ne!(inode(&to.join("a")), inode(&to.join("b")));
+
+        let done = run(&client, up, &local, &syncing()).await.unwrap();
+        assert_eq!(
+            (done.files, done.links, done.skipped),
+            (0, 1, 2),
+            "{done:?}"
+        );
+        assert_eq!(inode(&to.join("a")), inode(&to.join("b")));
+        assert_ne!(inode(&to.join("a")), inode(&to.join("c")));
+        assert_eq!(see(to), ["a: content", "b: content", "c: content"]);
+        let again = run(&client, up, &local, &syncing()).await.unwrap();
+        assert_eq!(
+            (again.files, again.links, again.skipped),
+            (0, 0, 3),
+            "{again:?}"
+        );
+    }
+    // A name that is missing becomes one of the file that is there.
+    fs::remove_file(to.join("b")).unwrap();
+    run(&client, up, &local, &syncing()).await.unwrap();
+    assert_eq!(inode(&to.join("a")), inode(&to.join("b")));
+}
+
+#[tokio::test]
+async fn hard_links_are_joined_again_on_the_server() {
+    hard_links_are_joined_again(true).await;
+}
+
+#[tokio::test]
+async fn hard_links_are_joined_again_here() {
+    hard_links_are_joined_again(false).await;
 }

@@ -2,47 +2,8 @@
 
 use super::request::{Malformed, Words, after_body, descriptor, parse_verb};
 use crate::code::Code;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, SHARED};
 use crate::request::{Request, Whence};
-
-/// The verbs that both dialects have. `sread` and `swrite` name the offset before the stride here.
-const SHARED: [&[u8]; 35] = [
-    b"whoami",
-    b"whoareyou",
-    b"open",
-    b"close",
-    b"pread",
-    b"pwrite",
-    b"sread",
-    b"swrite",
-    b"fstat",
-    b"fstatfs",
-    b"fsync",
-    b"ftruncate",
-    b"fchmod",
-    b"fchown",
-    b"getfile",
-    b"putfile",
-    b"getdir",
-    b"getlongdir",
-    b"mkdir",
-    b"rmdir",
-    b"rmall",
-    b"unlink",
-    b"rename",
-    b"link",
-    b"symlink",
-    b"readlink",
-    b"stat",
-    b"lstat",
-    b"statfs",
-    b"access",
-    b"chmod",
-    b"chown",
-    b"lchown",
-    b"truncate",
-    b"utime",
-];
 
 /// Parses a line without LF that is not empty.
 pub(super) fn parse(line: &[u8]) -> Result<Request, Malformed> {

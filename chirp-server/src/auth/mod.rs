@@ -174,6 +174,8 @@ impl Attempt {
             Method::Ticket => Self::Ticket,
             Method::Hostname => Self::Hostname(peer?),
             Method::Address => Self::Address(peer?),
+            // Its line is not this one.
+            Method::Cookie => return None,
         })
     }
 

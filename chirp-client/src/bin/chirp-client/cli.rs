@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chirp_client::{Address, Method, VirtualPath};
@@ -13,6 +14,9 @@ use crate::commands::Command;
 ///
 /// Options before HOST are the client's; options after the command are the command's. Remote paths
 /// begin at the root of the exported tree.
+///
+/// Without a command it reads those of the reference's `chirp` from standard input: at a terminal with
+/// history and with completion of commands, remote and local names (Tab); `help` lists them.
 #[derive(Parser)]
 #[command(
     name = "chirp-client",
@@ -23,6 +27,7 @@ use crate::commands::Command;
   chirp-client guest:9095 exec --cwd /jobs/17 -- make -j4
   chirp-client -a address [fe80::2]:9094 get /jobs/17/result .
   chirp-client guest put --help
+  chirp-client guest                     a session
 
 Exit status:
   0    all went well
@@ -35,12 +40,13 @@ Exit status:
 Without a server: `chirp-client completions SHELL` and `chirp-client man [DIR]`.
 
 Environment: NO_COLOR, CLICOLOR and CLICOLOR_FORCE decide about colours where --color does not;
-CHIRP_CLIENT_LOG=debug does what -d all does; CHIRP_CLIENT_TICKETS what -i does."
+CHIRP_CLIENT_LOG=debug does what -d all does; CHIRP_CLIENT_TICKETS what -i does; _CONDOR_CHIRP_CONFIG
+what --cookie-file does where a cookie is asked for."
 )]
 pub(crate) struct Cli {
-    /// Log in by this method (unix, ticket, hostname, address); may be repeated, and is tried in the
-    /// order given. Default: unix if the server is on this machine, then ticket if there is one, then
-    /// hostname, then address.
+    /// Log in by this method (unix, ticket, hostname, address, cookie); may be repeated, and is tried in
+    /// the order given. Default: unix if the server is on this machine, then ticket if there is one,
+    /// then hostname, then address; cookie alone with --cookie-file.
     #[arg(short = 'a', long = "auth", value_name = "METHOD")]
     pub(crate) methods: Vec<Method>,
 
@@ -48,6 +54,13 @@ pub(crate) struct Cli {
     /// CHIRP_CLIENT_TICKETS names, or the files ticket.* in the current directory.
     #[arg(short = 'i', long, value_name = "FILE,...")]
     pub(crate) tickets: Option<OsString>,
+
+    /// Log in as HTCondor's clients do, with the cookie in this file: its only line, or the last word of
+    /// HOST PORT COOKIE, which then is the server if HOST is CONDOR. Otherwise, for -a cookie, the file
+    /// that _CONDOR_CHIRP_CONFIG names, or .chirp.config, chirp.config or .chirp_config. Only files
+    /// and directories can be worked on so.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cookie_file: Option<PathBuf>,
 
     /// Show on stderr what happens: `all`, or a filter such as chirp_client=trace.
     #[arg(short, long, value_name = "WHAT")]
@@ -61,12 +74,14 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: clap::ColorChoice,
 
-    /// The server: HOST, HOST:PORT or [V6]:PORT; the port is 9094 unless named.
+    /// The server: HOST, HOST:PORT, [V6]:PORT or unix:/PATH; the port is 9094 unless named. CONDOR is
+    /// the server that the cookie's file names.
     #[arg(value_name = "HOST[:PORT]")]
     pub(crate) host: Address,
 
+    /// What to do; without it commands are read from standard input.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
 }
 
 /// A path on the server, any bytes but NUL, and whether it was written as the content of a
@@ -128,7 +143,7 @@ mod tests {
         assert_eq!(cli.methods, [Method::Address, Method::Unix]);
         assert_eq!(cli.timeout, Duration::from_secs(5));
         assert_eq!(cli.host.to_string(), "guest:99");
-        let Command::Ls(ls) = cli.command else {
+        let Some(Command::Ls(ls)) = cli.command else {
             panic!("ls was asked for");
         };
         assert!(ls.long && ls.all);
@@ -138,7 +153,7 @@ mod tests {
     #[test]
     fn a_program_keeps_its_own_options() {
         let cli = parse("guest exec --cwd /w --env A=1 --env B= -- sh -c -- -x").unwrap();
-        let Command::Exec(exec) = cli.command else {
+        let Some(Command::Exec(exec)) = cli.command else {
             panic!("exec was asked for");
         };
         assert_eq!(exec.program, "sh");
@@ -150,7 +165,6 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for line in [
             "",
-            "guest",
             "guest frob",
             "guest:0 ls",
             "-a kerberos guest ls",

@@ -88,12 +88,23 @@ fn described() -> Command {
     command
 }
 
-/// Mends a script for bash of clap_complete 4.6.11: it looks a command up by another name than the one it
-/// files it under where the program's own name has a hyphen.
+/// Mends the scripts of clap_complete 4.6.11. That for bash looks a command up by another name than the one
+/// it files it under where the program's own name has a hyphen. That for fish takes the first word for the
+/// command, which here is the server.
 fn mended(script: &[u8]) -> Vec<u8> {
     let script = String::from_utf8_lossy(script);
+    let [one, two] = WORDS;
+    let behind_the_host = format!(
+        "    or return
+    # The server stands before its command.
+    if set -q argv[1]; and not contains -- $argv[1] {one} {two}
+        set -e argv[1]
+    end
+    if set -q argv[1]"
+    );
     script
         .replace("chirp__subcmd__client", "chirp__client")
+        .replace("    or return\n    if set -q argv[1]", &behind_the_host)
         .into_bytes()
 }
 

@@ -33,8 +33,8 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse_from(arguments);
     colour::choose(cli.color);
-    let program = commands::runs_a_program(&cli.command);
-    let writes = commands::writes_files(&cli.command);
+    let program = cli.command.as_ref().is_some_and(commands::runs_a_program);
+    let writes = cli.command.as_ref().is_some_and(commands::writes_files);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(shown(cli.debug.as_deref()))

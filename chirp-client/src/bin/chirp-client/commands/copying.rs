@@ -26,6 +26,10 @@ pub(crate) struct Copying {
     /// Copy even if there seems to be too little space: by default nothing is begun then.
     #[arg(long)]
     force: bool,
+    /// Do not end before all files are on the disk of the side that they go to, those too that were
+    /// there already: what was said to be copied survives a loss of power.
+    #[arg(long)]
+    fsync: bool,
     /// Change nothing, and print what would be done.
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
@@ -45,6 +49,7 @@ impl Copying {
             connections: self.connections.into(),
             verify: self.verify,
             ignore_space: self.force,
+            fsync: self.fsync,
             dry_run: self.dry_run,
             events: self.dry_run.then_some(events),
             progress: progress.callback(),

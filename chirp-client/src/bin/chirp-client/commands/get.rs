@@ -31,9 +31,6 @@ pub(crate) struct Get {
     copying: Copying,
     #[command(flatten)]
     resuming: Resuming,
-    /// Have each file on disk, and not only in the cache, before it gets its name.
-    #[arg(long)]
-    fsync: bool,
     /// A file or directory of the server.
     #[arg(value_parser = RemotePath::parser())]
     remote: RemotePath,
@@ -50,7 +47,6 @@ impl Get {
         let progress = Progress::start();
         let mut options = self.copying.options(&progress);
         self.resuming.add_to(&mut options);
-        options.fsync = self.fsync;
         options.placement = match self.remote.1 {
             true => Placement::Exact,
             false => Placement::Cp,

@@ -1,5 +1,6 @@
 //! The commands, one file each: arguments, help and what they do.
 
+mod access;
 mod audit;
 mod cat;
 mod chmod;
@@ -33,6 +34,7 @@ mod search;
 pub(crate) mod setacl;
 mod setrep;
 pub(crate) mod stat;
+mod streams;
 mod sync;
 mod tail;
 mod thirdput;
@@ -46,11 +48,13 @@ mod xattr;
 
 use std::process::ExitCode;
 
+use chirp_client::cookie::CookieFile;
 use chirp_client::ticket::Offered;
-use chirp_client::{Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT, Error, VirtualPath};
+use chirp_client::{Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT, Error, Method, VirtualPath};
 use clap::Subcommand;
 
 use crate::cli::Cli;
+use crate::compat;
 use crate::output;
 
 /// What can be done.
@@ -63,6 +67,8 @@ pub(crate) enum Command {
     Tree(tree::Tree),
     Cat(cat::Cat),
     Tail(tail::Tail),
+    Getstream(streams::Getstream),
+    Putstream(streams::Putstream),
     Stat(stat::Stat),
     Du(du::Du),
     Df(df::Df),
@@ -75,6 +81,7 @@ pub(crate) enum Command {
     Readlink(readlink::Readlink),
     Touch(touch::Touch),
     Truncate(truncate::Truncate),
+    Access(access::Access),
     Chmod(chmod::Chmod),
     Chown(chown::Chown),
     Xattr(xattr::Xattr),
@@ -178,7 +185,7 @@ pub(crate) const fn writes_files(command: &Command) -> bool {
     matches!(command, Command::Get(_) | Command::Sync(_))
 }
 
-/// Connects and runs the command.
+/// Connects and runs the command, or a session of commands.
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut options = ConnectOptions::new(cli.host);
     options.methods = cli.methods;
@@ -186,9 +193,22 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Some(tickets) = &cli.tickets {
         options.tickets = Offered::from_list(tickets);
     }
+    let by_cookie = options.methods.contains(&Method::Cookie)
+        || cli.cookie_file.is_some()
+        || CookieFile::is_meant_by(&options.address);
+    if by_cookie {
+        CookieFile::apply(cli.cookie_file, &mut options)?;
+    }
     options.connect_timeout = cli.timeout.min(DEFAULT_CONNECT_TIMEOUT);
+    let Some(command) = cli.command else {
+        // A session outlives the idle limit of its server.
+        options.reconnect = Some(cli.timeout);
+        let methods = options.methods.clone();
+        let client = Client::connect(options).await?;
+        return Ok(compat::session(&methods, cli.tickets, client).await);
+    };
     let client = Client::connect(options).await?;
-    let result = match cli.command {
+    let result = match command {
         Command::Put(command) => command.run(&client).await,
         Command::Get(command) => command.run(&client).await,
         Command::Sync(command) => command.run(&client).await,
@@ -196,6 +216,8 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Tree(command) => command.run(&client).await,
         Command::Cat(command) => command.run(&client).await,
         Command::Tail(command) => command.run(&client).await,
+        Command::Getstream(command) => command.run(&client).await,
+        Command::Putstream(command) => command.run(&client).await,
         Command::Stat(command) => command.run(&client).await,
         Command::Du(command) => command.run(&client).await,
         Command::Df(command) => command.run(&client).await,
@@ -208,6 +230,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Readlink(command) => command.run(&client).await,
         Command::Touch(command) => command.run(&client).await,
         Command::Truncate(command) => command.run(&client).await,
+        Command::Access(command) => command.run(&client).await,
         Command::Chmod(command) => command.run(&client).await,
         Command::Chown(command) => command.run(&client).await,
         Command::Xattr(command) => command.run(&client).await,

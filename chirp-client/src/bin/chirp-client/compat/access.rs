@@ -21,8 +21,8 @@ use crate::cli::duration;
 /// How to log in to servers, and how long to wait for them.
 #[derive(Args, Clone)]
 pub(super) struct Access {
-    /// Log in by this method: unix, ticket, hostname or address. May be repeated; they are tried in
-    /// the order given.
+    /// Log in by this method: unix, ticket, hostname, address or cookie. May be repeated; they are
+    /// tried in the order given.
     #[arg(short, long = "auth", value_name = "METHOD")]
     auth: Vec<String>,
 
@@ -38,6 +38,15 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// Returns the options of a session that `chirp-client` begins.
+    pub(super) fn new(methods: &[Method], tickets: Option<OsString>, timeout: Duration) -> Self {
+        Self {
+            auth: methods.iter().map(Method::to_string).collect(),
+            tickets,
+            timeout: Some(timeout),
+        }
+    }
+
     /// Returns the methods in the order in which they are tried; the error is a method nobody knows.
     pub(super) fn methods(&self) -> Result<Vec<Method>, String> {
         let mut methods = Vec::new();

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use chirp_client::{Address, Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT};
+use chirp_client::cookie::CookieFile;
+use chirp_client::{Address, Client, ConnectOptions, DEFAULT_CONNECT_TIMEOUT, Method};
 
 use super::access::Access;
 use super::trouble::{Trouble, say};
@@ -27,6 +28,9 @@ pub(super) async fn open(access: &Access, host: &str) -> Result<Client, Trouble>
     options.tickets = access.tickets();
     if options.methods.is_empty() && access.names_methods() {
         return Err(chirp_client::Code::NotAuthorized.into());
+    }
+    if options.methods.contains(&Method::Cookie) || CookieFile::is_meant_by(&options.address) {
+        CookieFile::apply(None, &mut options)?;
     }
     options.timeout = access.timeout.unwrap_or(ANSWER_MAX);
     let patience = access.timeout.unwrap_or(UNREACHABLE_MAX);

@@ -20,10 +20,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
+use chirp_client::{Client, Method};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use access::Logged;
+use access::{Access, Logged};
 use trouble::Ending;
 
 /// A tool of the reference.
@@ -54,25 +55,29 @@ impl Tool {
     pub(crate) fn run(self, arguments: impl Iterator<Item = OsString>) -> ExitCode {
         match self {
             Self::Chirp => with(arguments, chirp::run),
-            Self::Get => with(arguments, async |options| {
-                unless_ended(get::run(options)).await
-            }),
-            Self::Put => with(arguments, async |options| {
-                unless_ended(put::run(options)).await
-            }),
+            Self::Get => with(arguments, get::run),
+            Self::Put => with(arguments, put::run),
             Self::Status => with(arguments, status::run),
-            Self::StreamFiles => {
-                let work = async |options| unless_ended(stream_files::run(options)).await;
-                with(arguments, work)
-            }
+            Self::StreamFiles => with(arguments, stream_files::run),
         }
     }
 }
 
+/// Carries out commands of the reference's `chirp` that come on standard input, as `chirp-client` does
+/// where it is given none.
+pub(crate) async fn session(
+    methods: &[Method],
+    tickets: Option<OsString>,
+    client: Client,
+) -> ExitCode {
+    let access = Access::new(methods, tickets, client.timeout());
+    let host = client.host().to_owned();
+    let ending = unless_ended(chirp::session(access, &host, client)).await;
+    ending.into()
+}
+
 /// Does the work until it is done or a signal ends it. Work that is dropped removes what it has not
 /// finished here, which a process that the signal kills would not.
-///
-/// `chirp` is left to the signal: at its prompt the thread waits in the terminal.
 async fn unless_ended(work: impl Future<Output = Ending>) -> Ending {
     let signals = [
         SignalKind::interrupt(),
@@ -130,7 +135,7 @@ fn with<T: Parser + Logged>(
         .build();
     match runtime {
         Ok(runtime) => {
-            let ending = runtime.block_on(work(options));
+            let ending = runtime.block_on(unless_ended(work(options)));
             // A thread may still wait in a read of the terminal: nobody needs what it would bring.
             runtime.shutdown_background();
             ending.into()

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
@@ -39,6 +40,7 @@ pub(super) enum Event {
 
 /// Carries out the lines until `quit` or their end.
 pub(super) async fn run(session: &mut Session) -> Ending {
+    let _terminal = Terminal::now();
     greet(session);
     let (events, mut happening) = mpsc::channel(1);
     let prompts = edit(events);
@@ -84,6 +86,25 @@ pub(super) async fn run(session: &mut Session) -> Ending {
             if opened && ending == Ending::Success {
                 greet(session);
             }
+        }
+    }
+}
+
+/// The terminal as it was found. It is made so again where a signal ends the session while the editor
+/// waits for keys, one by one and without an echo.
+struct Terminal(Option<Termios>);
+
+impl Terminal {
+    fn now() -> Self {
+        Self(tcgetattr(std::io::stdin()).ok())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(settings) = &self.0 {
+            // A terminal that is gone needs none.
+            let _gone = tcsetattr(std::io::stdin(), OptionalActions::Now, settings);
         }
     }
 }

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::os::unix::ffi::OsStringExt as _;
 
+use chirp_client::Client;
 use clap::Parser;
 
 use super::access::{Access, Log, Logged};
@@ -74,14 +75,25 @@ pub(super) async fn run(chirp: Chirp) -> Ending {
     }
     let words: Vec<Vec<u8>> = words.map(OsString::into_vec).collect();
     if words.is_empty() {
-        return match std::io::stdin().is_terminal() {
-            true => interactive::run(&mut session).await,
-            false => script::run(&mut session).await,
-        };
+        return read(&mut session).await;
     }
     match table::run(&mut session, &words).await {
         Outcome::Done | Outcome::Quit => Ending::Success,
         Outcome::Failed => Ending::Failure,
         Outcome::PipeClosed => Ending::PipeClosed,
+    }
+}
+
+/// Carries out what is typed on a connection that is there already, or what standard input brings.
+pub(super) async fn session(access: Access, host: &str, client: Client) -> Ending {
+    let mut session = Session::new(access);
+    session.take(host, client);
+    read(&mut session).await
+}
+
+async fn read(session: &mut Session) -> Ending {
+    match std::io::stdin().is_terminal() {
+        true => interactive::run(session).await,
+        false => script::run(session).await,
     }
 }

@@ -36,10 +36,15 @@ impl Session {
     pub(super) async fn open(&mut self, host: &str) -> Result<(), Trouble> {
         self.close();
         let client = connect::open(&self.access, host).await?;
+        self.take(host, client);
+        Ok(())
+    }
+
+    /// Begins to use a connection.
+    pub(super) fn take(&mut self, host: &str, client: Client) {
         self.client = Some(client);
         host.clone_into(&mut self.host);
         self.directory = VirtualPath::root();
-        Ok(())
     }
 
     /// Ends the connection.
