@@ -15,8 +15,11 @@ use crate::account::Account;
 /// is no difference between servers.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The request whose answer marks the end of another's: it reads and changes nothing.
-const SENTINEL: &[u8] = b"whoami 256\n";
+/// The requests whose answers mark the end of another's: they read and change nothing. Two, since the answer
+/// to one alone may be what was waited for.
+const SENTINEL: &[u8] = b"whoami 256\nwhoami 5\n";
+/// How many bytes the second asks for; every identity has more.
+const SHORT: usize = 5;
 
 /// A connection to a server, at the level of bytes.
 #[derive(Debug)]
@@ -152,17 +155,18 @@ impl Connection {
         Ok(Stop::Satisfied)
     }
 
-    /// Sends a request that changes nothing, and reads up to its answer.
+    /// Sends requests that change nothing, and reads up to their answers.
     ///
-    /// What is in front of that answer belongs to earlier requests and is appended to `buffer`;
-    /// the answer itself is not. Only a connection that has logged in can do it.
+    /// What is in front of those answers belongs to earlier requests and is appended to `buffer`;
+    /// the answers themselves are not. Only a connection that has logged in can do it.
     ///
     /// # Errors
     ///
     /// Fails if the socket fails, or before a login.
     pub fn settle(&mut self, buffer: &mut Vec<u8>) -> Result<Stop> {
         let identity = self.identity.as_ref().context("not logged in")?;
-        let answer = format!("{}\n{identity}", identity.len()).into_bytes();
+        let short: String = identity.chars().take(SHORT).collect();
+        let answer = format!("{}\n{identity}{SHORT}\n{short}", identity.len()).into_bytes();
         // A server that has closed meanwhile shows in reading.
         let _ = self.stream.write_all(SENTINEL);
         let start = buffer.len();

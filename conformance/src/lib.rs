@@ -23,6 +23,7 @@
 //! - [`render`]: writes `CONFORMANCE.md`
 //! - [`matrix`]: two sets of clients on two servers, every journey in every cell
 //! - [`fuzz`]: random scripts on two servers, compared step by step
+//! - [`record`]: makes vectors for every request and records what the reference answers
 //! - [`seeds`]: the vectors as seed corpora of the fuzz targets
 //! - [`proof`]: mistakes put in on purpose, and what caught them
 //! - [`suite`]: all of it on any servers and clients, and what it saw
@@ -53,6 +54,7 @@ pub mod fuzz;
 pub mod matrix;
 pub mod program;
 pub mod proof;
+pub mod record;
 pub mod render;
 pub mod report;
 pub mod script;

@@ -16,7 +16,8 @@ const HEAD: &str = "\
 
 Our server and the reference's (Debian's `coop-computing-tools`) are started side by side and get the
 same bytes; a reply is compared byte by byte. `cargo nextest run -p conformance` does that with every
-recorded vector of `conformance/vectors/chirp-vectors.jsonl`. In *the matrix* the reference's tools and ours
+recorded vector of `conformance/vectors/`: those that came with the specification, and those that
+`conformance record` made for every request and recorded from the reference. In *the matrix* the reference's tools and ours
 (`chirp` with every command of its help, from arguments, from a script and at a terminal; `chirp_get`,
 `chirp_put`, `chirp_stream_files`, `chirp_status`; a shell script that starts the server) do the same on the
 reference's server and on ours: each journey in all four cells, transfers between servers in both
@@ -59,10 +60,23 @@ pub fn page(
     );
     page.push_str("| Vector | Sent | Reference | Ours | Why |\n|---|---|---|---|---|\n");
     for entry in differences.entries() {
-        for name in &entry.vectors {
-            if let Some(vector) = vectors.iter().find(|vector| vector.name == *name) {
+        let shown: Vec<&Vector> = vectors
+            .iter()
+            .filter(|vector| {
+                differences
+                    .entry(vector)
+                    .is_some_and(|found| std::ptr::eq(found, entry))
+            })
+            .collect();
+        if shown
+            .iter()
+            .all(|vector| entry.vectors.contains(&vector.name))
+        {
+            for vector in shown {
                 row(&mut page, vector, entry);
             }
+        } else {
+            pattern_row(&mut page, &shown, entry);
         }
     }
     random_scripts(&mut page, random);
@@ -227,6 +241,29 @@ fn row(page: &mut String, vector: &Vector, entry: &Difference) {
         vector.name,
         cell(&vector.send, false),
         answer(expect.reply.as_ref(), expect.regex.as_ref(), expect.eof),
+        answer(entry.reply.as_ref(), entry.regex.as_ref(), entry.eof),
+        entry.reason.replace('|', "\\|"),
+    );
+}
+
+/// One row for all vectors of an entry with patterns, with what the first of them sends.
+fn pattern_row(page: &mut String, shown: &[&Vector], entry: &Difference) {
+    let patterns: Vec<String> = entry
+        .vectors
+        .iter()
+        .map(|text| format!("`{text}`"))
+        .collect();
+    let example = shown.first();
+    let sent = example.map_or_else(String::new, |vector| cell(&vector.send, false));
+    let reference = example.map_or_else(String::new, |vector| {
+        let expect = &vector.expect;
+        answer(expect.reply.as_ref(), expect.regex.as_ref(), expect.eof)
+    });
+    let _ = writeln!(
+        page,
+        "| {} ({} vectors) | {sent} | {reference} | {} | {} |",
+        patterns.join(", "),
+        shown.len(),
         answer(entry.reply.as_ref(), entry.regex.as_ref(), entry.eof),
         entry.reason.replace('|', "\\|"),
     );

@@ -1,7 +1,8 @@
 //! The recorded vectors, as in part 14 of the protocol's specification.
 //!
-//! A vector is one JSON object in a line of `vectors/chirp-vectors.jsonl`: what to send to a
-//! server, under which login, after which setup, and what the reference answered.
+//! A vector is one JSON object in a line: what to send to a server, under which login, after which
+//! setup, and what the reference answered. `vectors/chirp-vectors.jsonl` came with the specification;
+//! `vectors/recorded.jsonl` is what [`crate::record`] writes, below a line that says from whom.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +11,27 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
-/// The file of recorded vectors, a copy of the specification's.
-const RECORDED: &str = include_str!("../vectors/chirp-vectors.jsonl");
+/// The specification's vectors.
+const GIVEN: &str = include_str!("../vectors/chirp-vectors.jsonl");
+/// The vectors that [`crate::record`] made.
+const GENERATED: &str = include_str!("../vectors/recorded.jsonl");
+/// What a line of [`GENERATED`] begins with; the vector's name follows.
+const NAME: &str = r#"{"name":""#;
+
+/// What stands above the generated vectors: where they come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// The program that answered, and its version, as it says it.
+    pub recorded_from: String,
+    /// The day on which an answer was last recorded that the file did not have before, as `YYYY-MM-DD`.
+    pub date: String,
+    /// The command that writes the file again.
+    pub command: String,
+}
 
 /// One recorded exchange.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vector {
     /// The unique name.
@@ -25,8 +42,12 @@ pub struct Vector {
     pub auth: Login,
     /// How the connection that sends `setup` logs in.
     pub setup_auth: Login,
-    /// Requests sent first, whose answers do not matter.
+    /// Requests sent first; each succeeds.
     pub setup: Vec<String>,
+    /// What no request can make, made in the server's root after `setup`: see
+    /// [`crate::script::Made`]. The given vectors have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host: Vec<String>,
     /// The bytes under test, one code point per byte.
     pub send: String,
     /// The same bytes in base64: a check against mangled text.
@@ -42,21 +63,24 @@ pub struct Vector {
 }
 
 /// What a server answers to the bytes under test.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
     /// The integer that the first reply line begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i64>,
     /// All bytes of the reply, one code point per byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
     /// A regular expression that matches all of the reply, one code point per byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regex: Option<String>,
     /// Whether the server closes the connection after it.
     pub eof: bool,
 }
 
 /// How a connection authenticates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Login {
     /// By the owner of a file that the server names.
@@ -70,7 +94,7 @@ pub enum Login {
 }
 
 /// How binding a recorded reply is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Every implementation answers so.
@@ -81,26 +105,138 @@ pub enum Level {
     Quirk,
 }
 
-/// Returns every recorded vector, in the order of the file.
+impl Vector {
+    /// Makes a vector for a server with these `options`, to be sent by the login `unix` after nothing;
+    /// what is expected is not known yet.
+    #[must_use]
+    pub fn new(name: String, options: &str, send: String) -> Self {
+        let bytes: Vec<u8> = send
+            .chars()
+            .map(|c| u8::try_from(c).unwrap_or(b'?'))
+            .collect();
+        Self {
+            name,
+            server: options.to_owned(),
+            auth: Login::Unix,
+            setup_auth: Login::Unix,
+            setup: Vec::new(),
+            host: Vec::new(),
+            send_b64: BASE64_STANDARD.encode(bytes),
+            send,
+            expect: Expect {
+                code: None,
+                reply: Some(String::new()),
+                regex: None,
+                eof: false,
+            },
+            quiet: 0.25,
+            level: Level::Must,
+            note: String::new(),
+        }
+    }
+
+    /// Reports whether it is a generated one, as the name tells.
+    #[must_use]
+    pub fn is_generated(&self) -> bool {
+        self.name.contains('.')
+    }
+
+    /// Returns the verb that a generated vector is about: what its name begins with, up to a dot.
+    #[must_use]
+    pub fn verb(&self) -> &str {
+        verb(&self.name)
+    }
+}
+
+fn verb(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(verb, _)| verb)
+}
+
+/// Returns every vector, the given ones and the generated ones, in the order of the files.
 ///
 /// # Errors
 ///
-/// Fails if the file is damaged: not JSON, unknown keys, texts that differ from their base64, names
+/// Fails if a file is damaged: not JSON, unknown keys, texts that differ from their base64, names
 /// that are not unique.
 pub fn recorded() -> Result<Vec<Vector>> {
-    let mut names = BTreeSet::new();
-    let mut vectors = Vec::new();
-    for (index, line) in RECORDED.lines().enumerate() {
-        let vector = parse(line).with_context(|| format!("vector file, line {}", index + 1))?;
-        ensure!(
-            names.insert(vector.name.clone()),
-            "vector file, line {}: {} occurs twice",
-            index + 1,
-            vector.name
-        );
-        vectors.push(vector);
-    }
+    let mut vectors = given()?;
+    vectors.extend(generated()?);
+    unique(&vectors)?;
     Ok(vectors)
+}
+
+/// Returns the vectors that came with the specification.
+///
+/// # Errors
+///
+/// As [`recorded`].
+pub fn given() -> Result<Vec<Vector>> {
+    parse_all(GIVEN.lines())
+}
+
+/// Returns the vectors that [`crate::record`] made.
+///
+/// # Errors
+///
+/// As [`recorded`].
+pub fn generated() -> Result<Vec<Vector>> {
+    parse_all(GENERATED.lines().skip(1))
+}
+
+/// Returns the generated vectors about one verb; the others are not even parsed.
+///
+/// # Errors
+///
+/// As [`recorded`].
+pub fn generated_about(verb: &str) -> Result<Vec<Vector>> {
+    parse_all(
+        GENERATED
+            .lines()
+            .filter(|line| verb_of_line(line) == Some(verb)),
+    )
+}
+
+/// Returns the verbs that generated vectors are about, each once, in the order of the file.
+#[must_use]
+pub fn generated_verbs() -> Vec<&'static str> {
+    let mut verbs: Vec<&str> = GENERATED.lines().filter_map(verb_of_line).collect();
+    verbs.dedup();
+    verbs
+}
+
+fn verb_of_line(line: &str) -> Option<&str> {
+    line.strip_prefix(NAME).map(verb)
+}
+
+/// Returns where the generated vectors come from.
+///
+/// # Errors
+///
+/// Fails if the file does not say it.
+pub fn header() -> Result<Header> {
+    let line = GENERATED
+        .lines()
+        .next()
+        .context("recorded.jsonl is empty")?;
+    serde_json::from_str(line).context("recorded.jsonl, line 1")
+}
+
+fn parse_all<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<Vector>> {
+    let vectors: Result<Vec<Vector>> = lines
+        .map(|line| {
+            let shown: String = line.chars().take(60).collect();
+            parse(line).with_context(|| format!("the vector {shown}…"))
+        })
+        .collect();
+    vectors
+}
+
+fn unique(vectors: &[Vector]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for vector in vectors {
+        ensure!(names.insert(&vector.name), "{} occurs twice", vector.name);
+    }
+    Ok(())
 }
 
 fn parse(line: &str) -> Result<Vector> {
@@ -133,13 +269,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_recorded_vectors_are_read() {
-        assert_eq!(recorded().unwrap().len(), 292);
+    fn all_vectors_are_read() {
+        assert_eq!(given().unwrap().len(), 292);
+        let generated = generated().unwrap().len();
+        assert!(generated > 800, "only {generated}");
+        assert_eq!(recorded().unwrap().len(), 292 + generated);
+        let by_verb: usize = generated_verbs()
+            .into_iter()
+            .map(|verb| generated_about(verb).unwrap().len())
+            .sum();
+        assert_eq!(by_verb, generated);
+    }
+
+    #[test]
+    fn the_generated_file_says_where_it_comes_from() {
+        let header = header().unwrap();
+        assert!(header.recorded_from.starts_with("chirp_server version"));
+        assert!(header.command.ends_with("record"));
+    }
+
+    #[test]
+    fn a_vector_is_read_as_it_was_written() {
+        for vector in generated().unwrap() {
+            let line = serde_json::to_string(&vector).unwrap();
+            assert_eq!(parse(&line).unwrap(), vector);
+        }
     }
 
     #[test]
     fn a_text_that_differs_from_its_base64_is_refused() {
-        let line = RECORDED.lines().next().unwrap();
+        let line = GIVEN.lines().next().unwrap();
         assert!(parse(line).is_ok());
         let mangled = line.replace("\"send\": \"whoami 4", "\"send\": \"whoami 5");
         assert_ne!(line, mangled);

@@ -1,8 +1,9 @@
 //! Plays every recorded vector on the reference's server and on ours.
 //!
-//! Each is a case of its own, `reference::NAME` and `ours::NAME`, except those that follow one job from
+//! Each that came with the specification is a case of its own, `reference::NAME` and `ours::NAME`, except those that follow one job from
 //! its creation to its end: they are one, `reference::job-lifecycle` and `ours::job-lifecycle`. Cases that share server options
-//! share one server and take turns on it; the others run side by side.
+//! share one server and take turns on it; the others run side by side. The generated vectors about one
+//! verb are one case, `reference::recorded::VERB` and `ours::recorded::VERB`, which names each that fails.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,9 +17,10 @@ use conformance::differences::{Differences, path};
 use conformance::fuzz::accepted::Accepted;
 use conformance::program::{Maker, Program};
 use conformance::proof::Proof;
+use conformance::script::Player;
 use conformance::target::{Options, Server};
 use conformance::vector::{self, Vector};
-use conformance::{matrix, render, script};
+use conformance::{matrix, render};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Vectors that are one story: they run once and in order, on a server of their own, as one case.
@@ -26,18 +28,11 @@ const STORY: &str = "job-lifecycle";
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
-    let vectors = vector::recorded()?;
-    let differences = Arc::new(Differences::accepted(&vectors)?);
-    let chosen: Vec<Arc<Vector>> = vectors.iter().cloned().map(Arc::new).collect();
-    let mut trials = checks(
-        &vectors,
-        &differences,
-        &Accepted::load()?,
-        &matrix::accepted::Accepted::written()?,
-        &Coverage::written()?,
-        &Proof::written()?,
-    );
-    let servers = add_cases(&mut trials, &chosen, &differences);
+    let differences = Arc::new(Differences::load()?);
+    let given: Vec<Arc<Vector>> = vector::given()?.into_iter().map(Arc::new).collect();
+    let mut trials = vec![page_is_up_to_date()];
+    add_generated(&mut trials, &differences);
+    let servers = add_cases(&mut trials, &given, &differences);
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The trials are gone; the servers end here.
     drop(servers);
@@ -137,7 +132,7 @@ fn add_cases(
                 format!("{}::{}", maker.name(), vector.name),
                 move || {
                     shared
-                        .with(|server| case(maker, &vector, server, &differences))
+                        .with(|server| case(maker, &vector, &mut on(server), &differences))
                         .map_err(|error| Failed::from(format!("{error:#}")))
                 },
             ));
@@ -161,14 +156,24 @@ fn tell(
             "{} needs another server",
             vector.name
         );
-        case(maker, vector, &server, differences).with_context(|| vector.name.clone())?;
+        case(maker, vector, &mut on(&server), differences).with_context(|| vector.name.clone())?;
     }
     Ok(())
 }
 
-fn case(maker: Maker, vector: &Vector, server: &Server, differences: &Differences) -> Result<()> {
-    let account = server.account();
-    let login = &account.login;
+/// A player that has no connection yet.
+fn on(server: &Server) -> Player<'_> {
+    Player::new(server.address(), server.account(), None)
+}
+
+fn case(
+    maker: Maker,
+    vector: &Vector,
+    player: &mut Player<'_>,
+    differences: &Differences,
+) -> Result<()> {
+    let login = player.login().to_owned();
+    let login = login.as_str();
     let recorded = Expected::new(&vector.expect, login)?;
     let instead = match maker {
         Maker::Reference => None,
@@ -178,7 +183,7 @@ fn case(maker: Maker, vector: &Vector, server: &Server, differences: &Difference
             .transpose()?,
     };
     let expected = instead.as_ref().unwrap_or(&recorded);
-    let observed = script::play(vector, server.address(), account, expected)?;
+    let observed = player.play(vector, expected)?;
     ensure!(
         instead.is_none() || !recorded.matches(&observed),
         "{} is in differences.toml, but no longer differs: delete it there",
@@ -204,27 +209,83 @@ fn shorten(text: &str) -> String {
     shown
 }
 
-/// Cases about this suite itself.
-fn checks(
-    vectors: &[Vector],
-    differences: &Differences,
-    random: &Accepted,
-    matrix: &matrix::accepted::Accepted,
-    coverage: &Coverage,
-    proof: &Proof,
-) -> Vec<Trial> {
-    let page = render::page(vectors, differences, random, matrix, coverage, proof);
-    vec![Trial::test(
-        "suite::conformance-page-is-up-to-date",
-        move || {
-            let path = path("../CONFORMANCE.md");
-            let written = fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))
-                .map_err(|error| format!("{error:#}"))?;
-            if written == page {
-                return Ok(());
+/// The page is that of today's lists, and every line of them is needed.
+fn page_is_up_to_date() -> Trial {
+    let judge = || -> Result<()> {
+        let vectors = vector::recorded()?;
+        let page = render::page(
+            &vectors,
+            &Differences::accepted(&vectors)?,
+            &Accepted::load()?,
+            &matrix::accepted::Accepted::written()?,
+            &Coverage::written()?,
+            &Proof::written()?,
+        );
+        let path = path("../CONFORMANCE.md");
+        let written =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(
+            written == page,
+            "CONFORMANCE.md is stale; run: cargo run -p conformance -- render"
+        );
+        Ok(())
+    };
+    Trial::test("suite::conformance-page-is-up-to-date", move || {
+        judge().map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+fn add_generated(trials: &mut Vec<Trial>, differences: &Arc<Differences>) {
+    for maker in Maker::ALL {
+        // That a server is missing is one case of its own, elsewhere.
+        let Ok(program) = Program::server(maker) else {
+            continue;
+        };
+        for verb in vector::generated_verbs() {
+            let (program, differences) = (program.clone(), Arc::clone(differences));
+            trials.push(Trial::test(
+                format!("{}::recorded::{verb}", maker.name()),
+                move || {
+                    generated(maker, &program, verb, &differences)
+                        .map_err(|error| Failed::from(format!("{error:#}")))
+                },
+            ));
+        }
+    }
+}
+
+/// Plays the generated vectors about one verb, one after the other, on a fresh server; with `-Q` each has
+/// one of its own, since the reference's accounts of space go wrong from one connection to the next (W26).
+fn generated(maker: Maker, program: &Program, verb: &str, differences: &Differences) -> Result<()> {
+    let vectors = vector::generated_about(verb)?;
+    let options = vectors.first().map_or("", |vector| vector.server.as_str());
+    let turns = if options.contains("-Q") {
+        1
+    } else {
+        vectors.len().max(1)
+    };
+    let mut failures = Vec::new();
+    for vectors in vectors.chunks(turns) {
+        let server = Server::start(program, &Options::from_words(options))?;
+        let root = server.root();
+        let mut player = Player::new(server.address(), server.account(), Some(&root));
+        for vector in vectors {
+            ensure!(
+                vector.server == options,
+                "{} needs another server",
+                vector.name
+            );
+            if let Err(error) = case(maker, vector, &mut player, differences) {
+                failures.push(format!("{}: {error:#}", vector.name));
             }
-            Err("CONFORMANCE.md is stale; run: cargo run -p conformance -- render".into())
-        },
-    )]
+        }
+    }
+    ensure!(
+        failures.is_empty(),
+        "{} of {} vectors:\n{}",
+        failures.len(),
+        vectors.len(),
+        failures.join("\n")
+    );
+    Ok(())
 }

@@ -232,10 +232,12 @@ impl Tickets {
     ) -> Result<(), Code> {
         self.changeable()?;
         let name = TicketName::from_digest(digest(&key));
-        let mut expires = now().saturating_add(match self.policy.max_duration {
+        let seconds = match self.policy.max_duration {
             Some(most) => seconds.min(i64::try_from(most.as_secs()).unwrap_or(i64::MAX)),
             None => seconds,
-        });
+        };
+        // An end beyond all times is none: such a ticket has ended, as the reference's has.
+        let mut expires = now().checked_add(seconds).unwrap_or(0);
         if let Some(acting) = self.acting(who).map_err(code)? {
             // A ticket makes none that outlives it (part 7.3).
             expires = expires.min(acting.expires());

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::access::{self, Access};
 use super::subject::{Place, Subject};
 use crate::compare::Expected;
-use crate::differences::{Difference, Differences};
-use crate::script;
+use crate::differences::Differences;
+use crate::script::{Idle, Player};
 use crate::target::{Options, Target};
-use crate::vector::{Expect, Level, Login, Vector};
+use crate::vector::{Level, Login, Vector};
 
 /// Where vectors work; most begin with removing it.
 const PLACE: &str = "/v";
@@ -101,6 +101,8 @@ pub fn play(
         let own = match vector {
             _ if vector.name.starts_with(STORY) => STORY,
             _ if vector.server.contains(OWN) => &vector.name,
+            // What one of them leaves in the root, and in the server, the others of its group expect.
+            _ if vector.is_generated() => vector.verb(),
             _ => "",
         };
         let group = groups.entry(format!("{} {own}", vector.server));
@@ -124,19 +126,26 @@ fn play_group(
     vectors: &[&Vector],
     differences: &Differences,
 ) -> Result<Vec<Case>> {
-    let mut server: Option<Box<dyn Target + Send>> = None;
+    let mut server: Option<(Box<dyn Target + Send>, Idle)> = None;
     let mut cases = Vec::new();
     for vector in vectors {
         let verdict = match adapted(vector, subject, access) {
             Err(why) => Verdict::NotApplicable { why },
             Ok(vector) => {
-                let running = match server.take() {
+                let (running, idle) = match server.take() {
                     Some(running) => running,
-                    None => subject.serve(&Options::from_words(&vector.server))?,
+                    None => (
+                        subject.serve(&Options::from_words(&vector.server))?,
+                        Idle::default(),
+                    ),
                 };
-                match judge(&vector, running.as_ref(), differences) {
+                let root = running.served();
+                let mut player =
+                    Player::new(running.address(), running.account(), root.as_deref()).with(idle);
+                match judge(&vector, &mut player, differences) {
                     Ok(verdict) => {
-                        server = Some(running);
+                        let idle = player.into_idle();
+                        server = Some((running, idle));
                         verdict
                     }
                     // It may have ended; the next vector gets a new one.
@@ -160,6 +169,9 @@ fn adapted(vector: &Vector, subject: &Subject, access: Access) -> Result<Vector,
     if subject.as_program().is_none() && !vector.server.is_empty() {
         return Err(format!("needs a server with {}", vector.server));
     }
+    if subject.as_program().is_none() && !vector.host.is_empty() {
+        return Err("needs what only the host can make in the server's tree".to_owned());
+    }
     let mut vector = vector.clone();
     if access.owner == Login::Unix {
         return Ok(vector);
@@ -182,17 +194,15 @@ fn adapted(vector: &Vector, subject: &Subject, access: Access) -> Result<Vector,
     Ok(vector)
 }
 
-fn judge(vector: &Vector, server: &dyn Target, differences: &Differences) -> Result<Verdict> {
-    let account = server.account();
-    let expected = |expect: &Expect| Expected::new(expect, &account.login);
-    let recorded = expected(&vector.expect)?;
+fn judge(vector: &Vector, player: &mut Player<'_>, differences: &Differences) -> Result<Verdict> {
+    let login = player.login().to_owned();
+    let recorded = Expected::new(&vector.expect, &login)?;
     let entry = differences.entry(vector);
-    let accepted = entry.map(Difference::expect);
-    let mut either = expected(&vector.expect)?;
-    if let Some(accepted) = &accepted {
-        either = either.or(expected(accepted)?);
+    let mut either = Expected::new(&vector.expect, &login)?;
+    if let Some(accepted) = differences.for_vector(vector) {
+        either = either.or(Expected::new(&accepted, &login)?);
     }
-    let observed = script::play(vector, server.address(), account, &either)?;
+    let observed = player.play(vector, &either)?;
     if recorded.matches(&observed) {
         return Ok(Verdict::Recorded);
     }

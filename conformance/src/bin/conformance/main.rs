@@ -11,7 +11,7 @@ use conformance::differences::{Differences, path};
 use conformance::fuzz::accepted::Accepted;
 use conformance::proof::Proof;
 use conformance::suite::results::Conclusion;
-use conformance::{matrix, render, seeds, vector};
+use conformance::{matrix, record, render, seeds, vector};
 
 mod compare;
 mod examples;
@@ -72,6 +72,14 @@ enum Command {
     Report(compare::Report),
     /// Put mistakes into this workspace's programs, one at a time, and record what catches each
     Prove(prove::Prove),
+    /// Play the generated vectors on the installed reference and write down what it answers
+    Record {
+        /// Compare with what is written down instead
+        #[arg(long)]
+        check: bool,
+        /// Only vectors whose names begin so, for example rename. or stat.object.
+        prefixes: Vec<String>,
+    },
     /// Write CONFORMANCE.md from the lists of differences and of what is covered
     Render,
     /// Write the recorded vectors as seed corpora of the fuzz targets
@@ -107,6 +115,10 @@ fn run(command: Command) -> Result<Conclusion> {
         Command::Matrix(journeys) => journeys.run(),
         Command::Report(report) => report.run(),
         Command::Prove(prove) => prove.run(),
+        Command::Record { check, prefixes } => {
+            record::run(check, &prefixes)?;
+            Ok(Conclusion::Same)
+        }
         Command::Render => {
             let vectors = vector::recorded()?;
             let differences = Differences::accepted(&vectors)?;
