@@ -10,8 +10,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::Fault;
 
-/// Room that every read offers, in bytes. What a peer announces is never reserved beforehand.
+/// Room that every read offers at least, in bytes. What a peer announces is never reserved beforehand.
 const READ_ROOM: usize = 64 * 1024;
+
+/// Room that is made for content: a call to the system for each 64 KiB is felt in large files.
+const CONTENT_ROOM: usize = 256 * 1024;
 
 /// Content bytes of a name line; a longer one is no name.
 const NAME_LINE_MAX: usize = 4096;
@@ -88,10 +91,13 @@ impl Reader {
 
     /// Takes some bytes off, at least one and at most `limit`.
     pub(crate) async fn some(&mut self, limit: u64) -> Result<Bytes, Fault> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         if self.buffer.is_empty() {
+            if self.buffer.capacity() < READ_ROOM {
+                self.buffer.reserve(limit.clamp(READ_ROOM, CONTENT_ROOM));
+            }
             self.fill().await?;
         }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(self.buffer.split_to(self.buffer.len().min(limit)).freeze())
     }
 
