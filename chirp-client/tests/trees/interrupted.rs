@@ -1,15 +1,18 @@
 //! The command line is interrupted, and its surroundings fail: exit status and what is left.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::ours::{Ours, eventually, names, noise};
+use crate::support::{as_nobody, give_away};
 
 fn command(address: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chirp-client"));
@@ -29,24 +32,33 @@ fn text(bytes: &[u8]) -> String {
 /// A server that plays the first answers to each connection and then stays silent.
 struct Silent {
     address: String,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Silent {
     fn start(answers: &'static [(&'static str, &'static str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let asking = Arc::clone(&asked);
         // It ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let stream = stream.unwrap();
-                std::thread::spawn(move || serve(stream, answers));
+                let (stream, asking) = (stream.unwrap(), Arc::clone(&asking));
+                std::thread::spawn(move || serve(stream, answers, &asking));
             }
         });
-        Self { address }
+        Self { address, asked }
+    }
+
+    /// Reports whether a request that begins so has come.
+    fn was_asked(&self, begin: &str) -> bool {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().any(|line| line.starts_with(begin))
     }
 }
 
-fn serve(stream: TcpStream, answers: &[(&str, &str)]) {
+fn serve(stream: TcpStream, answers: &[(&str, &str)], asked: &Mutex<Vec<String>>) {
     let mut lines = BufReader::new(stream);
     let mut line = String::new();
     while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
@@ -57,6 +69,7 @@ fn serve(stream: TcpStream, answers: &[(&str, &str)]) {
                 .find(|(begin, _)| request.starts_with(begin))
                 .map(|(_, answer)| *answer),
         };
+        asked.lock().unwrap().push(line.trim_end().to_owned());
         if let Some(answer) = answer
             && lines.get_mut().write_all(answer.as_bytes()).is_err()
         {
@@ -106,7 +119,7 @@ fn a_get_that_is_interrupted_leaves_nothing() {
 fn a_put_that_is_interrupted_leaves_the_old_file() {
     let server = Ours::start();
     fs::write(server.root().join("f"), "old").unwrap();
-    crate::support::give_away(&server.root().join("f"));
+    give_away(&server.root().join("f"));
     let local = tempfile::tempdir().unwrap();
     let pipe = local.path().join("pipe");
     fs::write(&pipe, noise(64 << 20, 3)).unwrap();
@@ -133,6 +146,84 @@ fn a_put_that_is_interrupted_leaves_the_old_file() {
         _ => panic!("{output:?}"),
     }
     eventually("nothing else is left", || !transient());
+}
+
+#[test]
+fn a_put_to_another_server_that_is_interrupted_removes_what_it_began() {
+    let server = Silent::start(&[
+        ("stat ", "-3\n"),
+        ("features", "-8\n"),
+        ("statfs /f", "-3\n"),
+        ("statfs /", "0\n61267 4096 1000 900 900 1000 1000\n"),
+        ("getacl /", "0\naddress:127.0.0.1 rwlda\n\n"),
+        // It takes the content and never says that it has it.
+        ("putfile ", "0\n"),
+        ("unlink ", "0\n"),
+    ]);
+    let local = tempfile::tempdir().unwrap();
+    fs::write(local.path().join("f"), "content").unwrap();
+    let child = command(&server.address, &["put"])
+        .arg(local.path().join("f"))
+        .arg("/f")
+        .spawn()
+        .unwrap();
+    eventually("it is begun", || server.was_asked("putfile /.chirp-put."));
+    let output = end(child, Signal::INT);
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    eventually("it is removed", || server.was_asked("unlink /.chirp-put."));
+    assert!(!server.was_asked("rename"));
+}
+
+#[test]
+fn what_may_not_be_written_is_named_and_a_read_only_file_is_replaced() {
+    let server = Ours::start();
+    fs::write(server.root().join("f"), "new").unwrap();
+    give_away(&server.root().join("f"));
+    let local = tempfile::tempdir().unwrap();
+    give_away(local.path());
+    let run = |words: &[&str], path: &Path, last: Option<&str>| {
+        let mut command = command(&server.address(), words);
+        command.arg(path).args(last);
+        as_nobody(&mut command);
+        command.output().unwrap()
+    };
+    let closed = local.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    give_away(&closed);
+    fs::set_permissions(&closed, Permissions::from_mode(0o555)).unwrap();
+    let output = run(&["get", "/f"], &closed, None);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("this machine") && said.contains("closed"),
+        "{said}"
+    );
+    assert!(said.contains("denied"), "{said}");
+    assert_eq!(names(&closed), [""; 0]);
+
+    // As for every other program that renames, the directory's mode decides.
+    let old = local.path().join("old");
+    fs::write(&old, "old").unwrap();
+    give_away(&old);
+    fs::set_permissions(&old, Permissions::from_mode(0o444)).unwrap();
+    let output = run(&["get", "/f"], &old, None);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(fs::read(&old).unwrap(), b"new");
+
+    let there = server.root().join("there");
+    fs::create_dir(&there).unwrap();
+    fs::write(there.join(".__acl"), "address:127.0.0.1 rl\n").unwrap();
+    give_away(&there.join(".__acl"));
+    give_away(&there);
+    let output = run(&["put"], &old, Some("/there/f"));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains(&server.address()) && said.contains("/there/f"),
+        "{said}"
+    );
+    assert!(said.contains("permission denied"), "{said}");
+    assert_eq!(names(&there), [""; 0]);
 }
 
 #[test]
@@ -193,9 +284,9 @@ fn a_full_disk_is_named_leaves_nothing_half_and_the_rest_arrives() {
     fs::create_dir(&served).unwrap();
     for (name, length) in [("a", 5_000), ("b", 200_000), ("c", 5_000), ("e", 2_000_000)] {
         fs::write(served.join(name), noise(length, 1)).unwrap();
-        crate::support::give_away(&served.join(name));
+        give_away(&served.join(name));
     }
-    crate::support::give_away(&served);
+    give_away(&served);
     let local = tempfile::tempdir().unwrap();
     let target = local.path().join("d");
     let output = on_a_full_disk(&server.address(), &["get", "/d"], &target);
