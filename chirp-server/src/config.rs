@@ -251,10 +251,25 @@ pub struct Args {
     #[arg(long, value_name = "RIGHTS|none", default_value = "rwldax")]
     pub host_rights: String,
 
-    /// How programs are confined. This version enforces no sandbox yet: `require` therefore runs
-    /// nothing, `best-effort` says in the log and in `features` that nothing is enforced.
+    /// How the programs of exec are confined: they read the system and the exported tree, and write
+    /// below the request's path and in a temporary directory of their own. `best-effort` says in the
+    /// log and in `features` what this kernel cannot enforce, `require` runs nothing then.
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Sandbox::BestEffort)]
     pub sandbox: Sandbox,
+
+    /// What the sandbox lets programs reach instead of the default: a TOML file with `read` and `write`,
+    /// lists of paths, and `network`, true or false.
+    #[arg(long, value_name = "FILE", requires = "exec")]
+    pub sandbox_policy: Option<PathBuf>,
+
+    /// Who may run which programs: a TOML file with lines `"SUBJECT" = ["/path/of/program", ...]`, where
+    /// SUBJECT may have wildcards as in an ACL. A subject in no line may run all.
+    #[arg(long, value_name = "FILE", requires = "exec")]
+    pub exec_allow: Option<PathBuf>,
+
+    /// Run at most this many programs at once.
+    #[arg(long, value_name = "N", default_value_t = 1024, requires = "exec")]
+    pub executions: usize,
 
     /// Show the version.
     #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]

@@ -40,7 +40,12 @@ impl Identity {
     /// # Errors
     ///
     /// None that is known: the value is plain data.
-    pub fn features(&self, exec: bool, limits: FeatureLimits) -> serde_json::Result<String> {
+    pub fn features(
+        &self,
+        exec: bool,
+        sandbox: SandboxFeatures,
+        limits: FeatureLimits,
+    ) -> serde_json::Result<String> {
         serde_json::to_string(&Features {
             server: Self::PROGRAM.to_owned(),
             boot: self.boot.clone(),
@@ -50,8 +55,7 @@ impl Identity {
                 .into_iter()
                 .map(|(name, version)| (name, version.unsigned_abs()))
                 .collect(),
-            // Confinement of programs comes with a later version; nothing is claimed before.
-            sandbox: SandboxFeatures::default(),
+            sandbox,
             limits,
         })
     }

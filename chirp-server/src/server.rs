@@ -193,7 +193,11 @@ async fn serve(
         latency: (args.latency > 0).then(|| Duration::from_micros(args.latency)),
         clients: catalogs(&args).next().is_some().then(Arc::default),
         features: identity
-            .features(args.exec, exec::feature_limits(exec.as_ref()))
+            .features(
+                args.exec,
+                exec::sandbox_features(exec.as_ref()),
+                exec::feature_limits(exec.as_ref()),
+            )
             .context("cannot write the features")?,
         exec: exec.map(Arc::new),
         jobs,

@@ -56,6 +56,16 @@ pub struct Status {
     pub results: Option<Results>,
 }
 
+/// What an execution has used so far: the payload of `usage`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Seconds since its start.
+    pub wall_s: f64,
+    /// What the program and its descendants have used.
+    #[serde(default)]
+    pub resources: Resources,
+}
+
 /// The state of an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

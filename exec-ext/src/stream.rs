@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use chirp_proto::Code;
@@ -250,6 +251,8 @@ impl Server {
             let mut state = self.state();
             (state.sent_out, state.sent_err) = (position.out, position.err);
         }
+        let usage_every = self.ticket.execution().usage_every();
+        let mut usage_at = usage_every.map(|every| Instant::now() + every);
         let mut frame = ServerFrame::At(position);
         loop {
             frame.put_header(&mut header);
@@ -261,6 +264,9 @@ impl Server {
             err_first = !err_first;
             frame = loop {
                 let news = self.ticket.activity();
+                if let Some(json) = self.usage(usage_every, &mut usage_at).await {
+                    break ServerFrame::Usage(json);
+                }
                 match self.next(err_first) {
                     Next::Frame(frame) => break frame,
                     Next::Last(frame, end) => {
@@ -271,11 +277,24 @@ impl Server {
                     Next::Wait => tokio::select! {
                         () = news => {}
                         () = self.wake.notified() => {}
+                        () = at(usage_at) => {}
                         () = sleep_until(alive_at) => break ServerFrame::Alive,
                     },
                 }
             };
         }
+    }
+
+    /// Returns what the execution has used, whenever it is time to tell.
+    async fn usage(&self, every: Option<Duration>, due: &mut Option<Instant>) -> Option<Bytes> {
+        let now = Instant::now();
+        if due.is_none_or(|due| due > now) {
+            return None;
+        }
+        let usage = self.ticket.execution().usage().await;
+        // Nothing is to be told of a program that has ended.
+        *due = usage.as_ref().and(every).map(|every| now + every);
+        serde_json::to_vec(&usage?).ok().map(Bytes::from)
     }
 
     fn next(&self, err_first: bool) -> Next {
@@ -328,6 +347,14 @@ impl Server {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sleeps until `deadline`; for ever where there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

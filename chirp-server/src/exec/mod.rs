@@ -1,15 +1,18 @@
 //! Programs for clients: the server's side of `exec-extension.md`. The runner, the frames and the
 //! stream are [`exec_ext`]'s; here are rights, confined paths and the answers.
 
+mod policy;
 mod prepare;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use exec_ext::runner::{Executions, ExecutionsConfig, clean_environment};
-use exec_ext::status::{FeatureLimits, Limits};
+use exec_ext::runner::{Confinement, Executions, ExecutionsConfig, clean_environment};
+use exec_ext::status::{FeatureLimits, Limits, SandboxFeatures};
+use policy::Allowed;
 
 use crate::config::{Args, Sandbox};
 use crate::privileges::Account;
@@ -30,7 +33,10 @@ pub struct Exec {
     /// The exported directory as programs see it.
     root: PathBuf,
     environment: Vec<(OsString, OsString)>,
-    sandbox: Sandbox,
+    confinement: Option<Arc<Confinement>>,
+    allowed: Option<Allowed>,
+    /// Why nothing may run, if so.
+    unconfined: Option<String>,
 }
 
 impl Exec {
@@ -38,23 +44,26 @@ impl Exec {
     ///
     /// # Errors
     ///
-    /// The transient directory cannot be used.
+    /// The transient directory, the sandbox's policy or the list of allowed programs cannot be used.
     pub fn open(
         args: &Args,
         root: &Path,
         transient: &Transient,
         account: &Account,
     ) -> anyhow::Result<Self> {
-        match args.sandbox {
-            Sandbox::Off => {}
-            Sandbox::BestEffort => tracing::warn!(
-                "programs run with all that this account may do: this version enforces no sandbox"
-            ),
-            Sandbox::Require => tracing::warn!(
-                "no program will run: this version enforces no sandbox, and --sandbox=require asks for one"
-            ),
-        }
-        let config = ExecutionsConfig::new(transient.path());
+        let confinement = match args.sandbox {
+            Sandbox::Off => None,
+            Sandbox::BestEffort | Sandbox::Require => {
+                let policy = args.sandbox_policy.as_deref();
+                let reach = policy::reach(policy, root, transient.path())?;
+                Some(Arc::new(Confinement::new(reach)))
+            }
+        };
+        let unconfined = report(args.sandbox, confinement.as_deref());
+        let allowed = args.exec_allow.as_deref().map(Allowed::read).transpose()?;
+        let mut config = ExecutionsConfig::new(transient.path());
+        config.confinement.clone_from(&confinement);
+        config.max_executions = args.executions;
         let limits = FeatureLimits {
             executions: config.max_executions as u64,
             window_bytes: config.window_bytes as u64,
@@ -68,7 +77,9 @@ impl Exec {
             limits,
             root: root.to_owned(),
             environment: clean_environment(home.as_os_str(), account.name.as_ref()),
-            sandbox: args.sandbox,
+            confinement,
+            allowed,
+            unconfined,
         })
     }
 
@@ -87,6 +98,37 @@ impl Exec {
             ..*asked
         }
     }
+}
+
+/// Says in the log what is not enforced, and returns why nothing may run, where that follows.
+fn report(sandbox: Sandbox, confinement: Option<&Confinement>) -> Option<String> {
+    let Some(confinement) = confinement else {
+        tracing::warn!("programs run with all that this account may do: --sandbox=off");
+        return None;
+    };
+    let missing = confinement.missing().join(", ");
+    if missing.is_empty() {
+        let landlock = confinement.landlock();
+        tracing::info!(landlock, "programs are confined");
+        return None;
+    }
+    tracing::warn!(missing, "the sandbox of programs has gaps on this kernel");
+    (sandbox == Sandbox::Require).then(|| {
+        tracing::warn!("no program will run: --sandbox=require allows no gaps");
+        format!("the sandbox that --sandbox=require asks for has gaps on this kernel: {missing}")
+    })
+}
+
+/// Returns what confines programs, as `features` tells it.
+#[must_use]
+pub fn sandbox_features(exec: Option<&Exec>) -> SandboxFeatures {
+    let confinement = exec.and_then(|exec| exec.confinement.as_deref());
+    confinement.map_or_else(SandboxFeatures::default, |confinement| SandboxFeatures {
+        landlock: confinement.landlock(),
+        seccomp: confinement.seccomp(),
+        namespaces: false,
+        cgroup: false,
+    })
 }
 
 /// Returns the bounds that `features` tells.

@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,6 @@ use exec_ext::runner::{DEFAULT_PATH, Input, Output, Prepared, StartError, find_p
 
 use super::Exec;
 use crate::authorize::{Door, Failure};
-use crate::config::Sandbox;
 use crate::export::Export;
 use crate::session::Principal;
 use crate::vfs::{Dir, Follow};
@@ -34,18 +33,30 @@ pub(crate) fn prepare(
     who: &Principal,
     request: &ExecRequest,
 ) -> Result<Prepared, StartError> {
-    if exec.sandbox == Sandbox::Require {
-        return Err(StartError::new(
-            Code::NotSupported,
-            "no sandbox can be enforced, and the server was started with --sandbox=require",
-        ));
+    if let Some(reason) = &exec.unconfined {
+        return Err(StartError::new(Code::NotSupported, reason));
     }
     let door = export.door(who);
     let path = virtual_path(&request.path)?;
     let cwd = named(door, &path, || working_directory(door, &path))?;
+    let program = program(exec, door, &path, request)?;
+    if let Some(allowed) = &exec.allowed {
+        // A name in the tree is looked up through the same handle as it will be started from.
+        let found = match program.strip_prefix("./") {
+            Ok(name) => Path::new(&format!("/proc/self/fd/{}", cwd.as_raw_fd())).join(name),
+            Err(_) => program.clone(),
+        };
+        if !allowed.allows(who.subject().as_str(), &found) {
+            let cmd = request.cmd.display();
+            return Err(StartError::new(
+                Code::NotAuthorized,
+                format!("cmd {cmd}: not among the programs that --exec-allow lets you run"),
+            ));
+        }
+    }
     let stdout = output(door, &request.stdout)?;
     Ok(Prepared {
-        program: program(exec, door, &path, request)?,
+        program,
         cwd,
         stdin: input(door, &request.stdin)?,
         stdout,

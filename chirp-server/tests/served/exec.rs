@@ -409,10 +409,89 @@ fn without_the_right_or_the_option_nothing_runs() {
     let mut owner = server.owner();
     assert!(refused(&mut owner, &shell("true")).starts_with("-23"));
     drop(server);
-    let server = place.serve(&["--exec", "--sandbox=require"]);
+}
+
+/// What `features` says of the sandbox.
+fn sandbox(server: &Server<'_>) -> Value {
     let mut owner = server.owner();
-    assert!(refused(&mut owner, &shell("touch /tmp/never")).starts_with("-23"));
-    assert!(server.log().contains("sandbox"), "the log says so");
+    owner.send("features\n");
+    let features: Value = serde_json::from_slice(&owner.counted().unwrap()).unwrap();
+    features["sandbox"].clone()
+}
+
+#[test]
+fn programs_write_below_their_path_only_and_features_say_what_is_enforced() {
+    let place = Place::new();
+    place.directory("other", &format!("unix:{} rwldax\n", place.user));
+    place.write("other/file", "other");
+    place.directory("work", &format!("unix:{} rwldax\n", place.user));
+    let server = place.serve(&["--exec"]);
+    let enforced = sandbox(&server);
+    assert_eq!(enforced["namespaces"], json!(false));
+    let mut owner = server.owner();
+    let mut request = shell(&format!(
+        "cat {0}/other/file; echo own >own && echo t >$TMPDIR/t && cat own; \
+         echo bad >{0}/other/file; echo bad >{0}/other/new; echo bad >/tmp/$$ && rm /tmp/$$ && echo bad",
+        place.host("").display()
+    ));
+    request["path"] = json!("/work");
+    let ended = run(&mut owner, &request);
+    if enforced["landlock"].as_u64().unwrap() > 0 {
+        assert_eq!(String::from_utf8_lossy(&ended.out), "otherown\n");
+        assert_eq!(fs::read(place.host("other/file")).unwrap(), b"other");
+        assert!(!place.host("other/new").exists());
+    } else {
+        assert!(server.log().contains("gaps"), "the log says so");
+    }
+    drop(server);
+    // What the kernel lacks is not run without, if so required.
+    let server = place.serve(&["--exec", "--sandbox=require"]);
+    let whole = enforced["landlock"].as_u64().unwrap() >= 6 && enforced["seccomp"] == true;
+    let mut owner = server.owner();
+    if whole {
+        assert_eq!(run(&mut owner, &shell("echo ran")).out, b"ran\n");
+    } else {
+        assert!(refused(&mut owner, &shell("echo ran")).starts_with("-23"));
+    }
+    drop(server);
+    let server = place.serve(&["--exec", "--sandbox=off"]);
+    let none = json!({"landlock": 0, "seccomp": false, "namespaces": false, "cgroup": false});
+    assert_eq!(sandbox(&server), none);
+    let mut request = shell(&format!("echo x >{}/other/new", place.host("").display()));
+    request["path"] = json!("/work");
+    assert_eq!(run(&mut server.owner(), &request).code(), 0);
+    assert_eq!(fs::read(place.host("other/new")).unwrap(), b"x\n");
+}
+
+#[test]
+fn a_policy_and_a_list_of_programs_narrow_what_may_run_and_each_run_is_logged() {
+    let place = Place::new();
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let entry = format!("\"unix:{}\" = [\"/bin/sh\"]\n", place.user);
+    fs::write(list.path(), entry).unwrap();
+    fs::set_permissions(list.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    let allow = format!("--exec-allow={}", list.path().display());
+    let server = place.serve(&["--exec", &allow, "--executions=1"]);
+    let mut owner = server.owner();
+    let mut request = shell("exit 7");
+    request["env"] = json!({"PASSWORD": "hidden-value"});
+    assert_eq!(run(&mut owner, &request).code(), 7);
+    let said = refused(&mut owner, &json!({"cmd": "env"}));
+    assert!(
+        said.starts_with("-2 ") && said.contains("--exec-allow"),
+        "{said}"
+    );
+    eventually("the log's line", || {
+        let log = server.log();
+        let mut lines = log.lines();
+        lines.any(|line| line.contains("execution ended") && line.contains("code=7"))
+    });
+    assert!(!server.log().contains("hidden-value"));
+    let mut waiting = shell("read line");
+    waiting["stdin"] = json!("stream");
+    start(&mut owner, &waiting);
+    let said = refused(&mut server.owner(), &shell("true"));
+    assert!(said.starts_with("-9 "), "{said}");
 }
 
 #[test]

@@ -113,8 +113,6 @@ impl ExecRequest {
     pub fn unsupported(&self) -> Option<&'static str> {
         if self.tty.is_some() {
             Some("tty")
-        } else if self.usage_ms > 0 {
-            Some("usage_ms")
         } else if self.limits.processes.is_some() {
             Some("limits.processes")
         } else {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chirp_proto::Code;
@@ -60,6 +61,7 @@ impl Batch {
             image,
             cwd: self.cwd,
             rlimits: rlimits(&self.limits, &kin),
+            cell: None,
             tied: true,
         };
         let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
@@ -75,7 +77,7 @@ impl Batch {
         })?;
         Ok(Running {
             pid,
-            leader: Leader::new(pid, exit, kin, TERM_GRACE, DESCENDANTS_GRACE),
+            leader: Leader::new(pid, exit, Arc::new(kin), TERM_GRACE, DESCENDANTS_GRACE),
         })
     }
 }

@@ -1,7 +1,10 @@
 //! The bounds of a table of executions.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::confine::Confinement;
 
 /// The bounds of a table of executions, each with its default.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct ExecutionsConfig {
     pub capture_bytes: u64,
     /// Bytes on disk for all captured output together; half of it for one subject. 2 GiB.
     pub captures_total_bytes: usize,
+    /// What confines programs, if anything does.
+    pub confinement: Option<Arc<Confinement>>,
     /// Standard input kept for each execution, which bounds the credit. 256 KiB.
     pub stdin_bytes: usize,
     /// How long after its program's end an execution waits for pipes that a descendant holds. 2 s.
@@ -50,6 +55,7 @@ impl ExecutionsConfig {
             windows_total_bytes: 256 * 1024 * 1024,
             capture_bytes: 16 * 1024 * 1024,
             captures_total_bytes: 2 * 1024 * 1024 * 1024,
+            confinement: None,
             stdin_bytes: 256 * 1024,
             pipe_grace: Duration::from_secs(2),
             term_grace: Duration::from_secs(2),

@@ -33,9 +33,10 @@ impl StartError {
                 "the interpreter it names does not exist".to_owned(),
             ),
             Some(libc::ENOENT) => (Code::DoesntExist, "no such program".to_owned()),
-            Some(libc::EACCES | libc::EPERM) => {
-                (Code::NotAuthorized, "may not be executed".to_owned())
-            }
+            Some(libc::EACCES | libc::EPERM) => (
+                Code::NotAuthorized,
+                "may not be executed, or lies where the sandbox lets no program read".to_owned(),
+            ),
             Some(libc::ENOTDIR) => (
                 Code::NotDirectory,
                 "a part of the path is not a directory".to_owned(),

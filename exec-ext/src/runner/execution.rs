@@ -17,13 +17,15 @@ use super::Room;
 use super::capture::Capture;
 use super::config::ExecutionsConfig;
 use super::error::StartError;
+use super::kin::Kin;
 use super::stdin::{InputAfterEof, Stdin};
 use super::sys;
+use super::usage;
 use super::window::Window;
 use crate::frame::Position;
 use crate::limits::INLINE_MAX;
 use crate::request::{Digest, OnDisconnect, OutputTo, Received, StdinFrom};
-use crate::status::{Results, State, Status};
+use crate::status::{Resources, Results, State, Status, Usage};
 
 /// An execution of the table, running or ended.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Execution {
     shown: Value,
     on_disconnect: OnDisconnect,
     started: SystemTime,
+    begun: Instant,
+    usage_every: Option<Duration>,
     /// Whether an output goes to clients: only then can it be missed by nobody being attached.
     streamed: bool,
     pub(super) out: Window,
@@ -51,8 +55,8 @@ pub struct Execution {
 
 #[derive(Debug, Default)]
 struct Control {
-    /// The program, while it may be signalled.
-    leader: Option<Pid>,
+    /// The program, while it may be signalled, and what is of its kin.
+    leader: Option<(Pid, Arc<Kin>)>,
     /// Counts attachments; the current client has the latest number.
     epoch: u64,
     attached: bool,
@@ -141,6 +145,8 @@ impl Execution {
             shown: request.shown().clone(),
             on_disconnect: request.on_disconnect,
             started: SystemTime::now(),
+            begun: Instant::now(),
+            usage_every: usage_every(request.usage_ms),
             streamed: out_streamed || err_streamed,
             out: window(out_streamed),
             err: window(err_streamed),
@@ -215,9 +221,8 @@ impl Execution {
         let (out, err) = (self.out.range(), self.err.range());
         let (stdin_received, stdin_eof) = self.stdin.position();
         let end = control.end.as_ref();
-        let pid = control
-            .leader
-            .map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        let leader = control.leader.as_ref();
+        let pid = leader.map(|(pid, _)| pid.as_raw_nonzero().get().unsigned_abs());
         Status {
             id: self.id,
             cmd_id: self.cmd_id.clone(),
@@ -262,8 +267,8 @@ impl Execution {
         // Under the lock: the supervisor reaps the leader only after taking it out from there, so
         // its id cannot have been given to somebody else.
         let control = self.lock();
-        if let Some(leader) = control.leader {
-            let _ = sys::signal_group(leader, number);
+        if let Some((leader, _)) = &control.leader {
+            let _ = sys::signal_group(*leader, number);
         }
     }
 
@@ -410,13 +415,29 @@ impl Execution {
     }
 
     /// Notes the running program.
-    pub(super) fn set_leader(&self, pid: Pid) {
-        self.lock().leader = Some(pid);
+    pub(super) fn set_leader(&self, pid: Pid, kin: Arc<Kin>) {
+        self.lock().leader = Some((pid, kin));
     }
 
     /// Takes the program out of reach of signals, before it is reaped.
-    pub(super) fn take_leader(&self) -> Option<Pid> {
-        self.lock().leader.take()
+    pub(super) fn take_leader(&self) {
+        self.lock().leader = None;
+    }
+
+    /// Returns how often its client wants to be told what it uses, if at all.
+    pub(crate) fn usage_every(&self) -> Option<Duration> {
+        self.usage_every
+    }
+
+    /// Returns what it has used so far; None once its program has ended.
+    pub(crate) async fn usage(&self) -> Option<Usage> {
+        let (_, kin) = self.lock().leader.clone()?;
+        let look = tokio::task::spawn_blocking(move || usage::of(&kin));
+        let wall = self.begun.elapsed();
+        Some(Usage {
+            wall_s: super::round(wall.as_secs_f64()),
+            resources: look.await.ok()?,
+        })
     }
 
     /// Asks the supervisor to end the execution. The first reason stays.
@@ -440,6 +461,35 @@ impl Execution {
         control
             .unattended
             .filter(|_| self.streamed && !control.attached)
+    }
+
+    /// Writes the execution's line in the log: who ran what and where, how it ended and what it used.
+    /// Neither arguments nor variables, which may hold secrets.
+    pub(super) fn audit(&self, results: &Results) {
+        let Resources {
+            ru_utime,
+            ru_stime,
+            ru_maxrss,
+            ..
+        } = results.resources;
+        let field = |name| self.shown.get(name).map(Value::to_string);
+        tracing::info!(
+            target: "exec",
+            id = self.id,
+            cmd_id = self.cmd_id,
+            subject = self.subject,
+            cmd = field("cmd"),
+            path = field("path"),
+            exited = results.finished,
+            code = results.exit_code_or_signal,
+            limit = results.limit.as_deref(),
+            wall_s = results.wall_s,
+            ru_utime,
+            ru_stime,
+            ru_maxrss,
+            survivors = results.survivors.len(),
+            "execution ended"
+        );
     }
 
     /// Records the end.
@@ -635,6 +685,12 @@ fn inline(capture: &Capture) -> (Option<String>, Option<String>) {
         }
         Err(_) => (None, Some(BASE64.encode(bytes))),
     }
+}
+
+/// Returns the time between two looks at what a program uses: it takes a look at every process.
+fn usage_every(milliseconds: u64) -> Option<Duration> {
+    const LEAST: u64 = 100;
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds.max(LEAST)))
 }
 
 /// Seconds since 1970, to the millisecond.

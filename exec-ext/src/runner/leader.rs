@@ -28,14 +28,14 @@ impl Leader {
     pub(super) fn new(
         pid: Pid,
         exit: ExitWatch,
-        kin: Kin,
+        kin: Arc<Kin>,
         term_grace: Duration,
         descendants_grace: Duration,
     ) -> Self {
         Self {
             pid,
             exit,
-            kin: Arc::new(kin),
+            kin,
             term_grace,
             descendants_grace,
         }

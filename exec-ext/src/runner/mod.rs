@@ -8,6 +8,7 @@ mod batch;
 mod budget;
 mod capture;
 mod config;
+mod confine;
 mod error;
 mod execution;
 mod group;
@@ -19,6 +20,8 @@ mod spawn;
 mod stdin;
 mod supervise;
 mod sys;
+mod temporary;
+mod usage;
 mod window;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -39,6 +42,7 @@ use crate::status::Status;
 
 pub use batch::{Batch, Ended, Running};
 pub use config::ExecutionsConfig;
+pub use confine::{Confinement, Reach};
 pub use error::StartError;
 pub(crate) use execution::Channel;
 pub use execution::{AttachTicket, Execution};
@@ -48,6 +52,7 @@ use budget::Budget;
 use execution::Stop;
 use ids::Ids;
 use supervise::Supervisor;
+use temporary::Temporary;
 
 /// The table of executions of one server. Clones are the same table.
 #[derive(Clone, Debug)]
@@ -286,7 +291,8 @@ impl Shared {
             let id = shared.next_id()?;
             let prepared = prepare()?;
             let limits = prepared.limits;
-            Ok((id, limits, spawn::spawn(&wanted, prepared)?))
+            let confined = shared.confined(id)?;
+            Ok((id, limits, spawn::spawn(&wanted, prepared, confined)?))
         };
         let spawned = tokio::task::spawn_blocking(spawn).await;
         let (id, limits, spawned) = spawned
@@ -420,6 +426,18 @@ impl Shared {
         }
     }
 
+    /// Returns what confines a program, with a temporary directory for it.
+    fn confined(&self, id: u64) -> Result<Option<(&Confinement, Temporary)>, StartError> {
+        let Some(confinement) = &self.config.confinement else {
+            return Ok(None);
+        };
+        let path = self.config.transient.join(format!("exec/{id}.tmp"));
+        let temporary = Temporary::make(path);
+        let temporary =
+            temporary.map_err(|error| StartError::means("temporary directory", &error))?;
+        Ok(Some((confinement, temporary)))
+    }
+
     fn next_id(&self) -> Result<u64, StartError> {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         ids.next()
@@ -501,7 +519,7 @@ fn captures_directory(transient: &Path) -> io::Result<PathBuf> {
 /// Removes the files of executions that nobody remembers.
 fn clear(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
-        fs::remove_file(entry?.path())?;
+        temporary::remove(&entry?.path())?;
     }
     Ok(())
 }

@@ -15,9 +15,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open};
 
 use super::StartError;
+use super::confine::Confinement;
 use super::kin::Kin;
 use super::prepared::{Input, Output, Prepared, find_program};
 use super::sys::{self, ChildSetup, Image};
+use super::temporary::Temporary;
 use crate::request::ExecRequest;
 use crate::status::Limits;
 
@@ -33,6 +35,7 @@ const OPEN_FILES_DEFAULT: u64 = 1024;
 pub(super) struct Spawned {
     pub(super) pid: Pid,
     pub(super) kin: Kin,
+    pub(super) temporary: Option<Temporary>,
     /// A pidfd.
     pub(super) handle: OwnedFd,
     pub(super) stdin: Option<OwnedFd>,
@@ -41,7 +44,11 @@ pub(super) struct Spawned {
 }
 
 /// Starts the program. Blocks until its exec has succeeded or failed.
-pub(super) fn spawn(request: &ExecRequest, prepared: Prepared) -> Result<Spawned, StartError> {
+pub(super) fn spawn(
+    request: &ExecRequest,
+    prepared: Prepared,
+    confined: Option<(&Confinement, Temporary)>,
+) -> Result<Spawned, StartError> {
     let Prepared {
         program,
         cwd,
@@ -58,20 +65,37 @@ pub(super) fn spawn(request: &ExecRequest, prepared: Prepared) -> Result<Spawned
             format!("cannot work in {path}: {errno}"),
         )
     })?;
+    let means = |what: &str, error: io::Error| StartError::means(what, &error);
+    let mut env = env;
+    let (cell, temporary) = match confined {
+        None => (None, None),
+        Some((confinement, temporary)) => {
+            env.push(("TMPDIR".into(), temporary.path().into()));
+            let directory = temporary
+                .open()
+                .map_err(|e| means("temporary directory", e))?;
+            let cell = confinement.cell(cwd.as_fd(), directory.as_fd());
+            (
+                Some(cell.map_err(|e| means("sandbox", e))?),
+                Some(temporary),
+            )
+        }
+    };
     let env = environment(env, request);
     let program = resolve(program, &env)?;
     let mut args = vec![request.cmd.clone()];
     args.extend(request.args.iter().cloned());
     let image = Image::new(program.as_os_str(), &args, &env)
         .map_err(|error| StartError::new(Code::InvalidRequest, error.to_string()))?;
-    let means = |error: io::Error| StartError::means("pipes", &error);
-    let (child_stdin, stdin) = input(stdin).map_err(means)?;
-    let (child_stdout, stdout, child_stderr, stderr) = outputs(stdout, stderr).map_err(means)?;
-    let kin = Kin::new().map_err(|error| StartError::means("mark", &error))?;
+    let (child_stdin, stdin) = input(stdin).map_err(|e| means("pipes", e))?;
+    let (child_stdout, stdout, child_stderr, stderr) =
+        outputs(stdout, stderr).map_err(|e| means("pipes", e))?;
+    let kin = Kin::new().map_err(|e| means("mark", e))?;
     let setup = ChildSetup {
         image,
         cwd,
         rlimits: rlimits(&limits, &kin),
+        cell,
         tied: false,
     };
     let (pid, handle) = launch(&program, setup, [child_stdin, child_stdout, child_stderr])?;
@@ -79,6 +103,7 @@ pub(super) fn spawn(request: &ExecRequest, prepared: Prepared) -> Result<Spawned
     Ok(Spawned {
         pid,
         kin,
+        temporary,
         handle,
         stdin,
         stdout,

@@ -13,6 +13,7 @@ use super::execution::{Channel, Execution, Stop};
 use super::leader::Leader;
 use super::spawn::Spawned;
 use super::sys::{self, Exit, ExitWatch};
+use super::temporary::Temporary;
 use super::window::{Closing, PipeEnd};
 use crate::status::{EndedBy, Limits, Results};
 
@@ -23,6 +24,7 @@ pub(super) struct Supervisor {
     stdin: Option<pipe::Sender>,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
+    temporary: Option<Temporary>,
     limits: Limits,
     pipe_grace: Duration,
     started: Instant,
@@ -43,6 +45,7 @@ impl Supervisor {
         let Spawned {
             pid,
             kin,
+            temporary,
             handle,
             stdin,
             stdout,
@@ -60,13 +63,15 @@ impl Supervisor {
         let (exit, stdin, stdout, stderr) = registered.inspect_err(|_: &std::io::Error| {
             sys::kill_and_reap(pid);
         })?;
-        execution.set_leader(pid);
+        let kin = Arc::new(kin);
+        execution.set_leader(pid, Arc::clone(&kin));
         Ok(Self {
             execution,
             leader: Leader::new(pid, exit, kin, config.term_grace, config.descendants_grace),
             stdin,
             stdout,
             stderr,
+            temporary,
             limits,
             pipe_grace: config.pipe_grace,
             started: Instant::now(),
@@ -90,14 +95,12 @@ impl Supervisor {
         let ((), (out_end, err_end), end) = tokio::join!(feed, pipes, ends);
         let (exit, survivors) = end;
         let held = out_end == PipeEnd::Held || err_end == PipeEnd::Held;
+        if let Some(temporary) = self.temporary.take() {
+            // It can only fail with the runtime.
+            let _ = tokio::task::spawn_blocking(move || drop(temporary)).await;
+        }
         let results = self.results(exit, survivors, held);
-        tracing::debug!(
-            id = execution.id(),
-            finished = results.finished,
-            code = results.exit_code_or_signal,
-            limit = results.limit.as_deref(),
-            "execution ended"
-        );
+        execution.audit(&results);
         execution.finish(results);
     }
 

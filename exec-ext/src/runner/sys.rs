@@ -7,7 +7,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -16,6 +16,7 @@ use std::ptr;
 use rustix::process::{Pid, Resource, Rlimit};
 use tokio::io::unix::AsyncFd;
 
+use super::confine::Cell;
 use crate::status::Resources;
 
 /// A program image with its arguments and environment, laid out before the fork: between fork and
@@ -75,6 +76,8 @@ pub(super) struct ChildSetup {
     pub(super) cwd: OwnedFd,
     /// Its resource limits.
     pub(super) rlimits: Vec<(Resource, Rlimit)>,
+    /// What confines it.
+    pub(super) cell: Option<Cell>,
     /// Whether it is killed when the thread that starts it ends, and so with the server.
     pub(super) tied: bool,
 }
@@ -133,6 +136,9 @@ fn enter(setup: &ChildSetup) -> io::Result<()> {
     };
     if marked != 0 {
         return Err(io::Error::last_os_error());
+    }
+    if let Some(cell) = &setup.cell {
+        cell.enter()?;
     }
     let image = &setup.image;
     // SAFETY: all three are NUL-terminated strings or null-terminated tables of such, alive in
@@ -278,6 +284,33 @@ pub(super) fn hard_limit(pid: Pid, resource: libc::__rlimit_resource_t) -> Optio
         )
     };
     (outcome == 0).then_some(limit.rlim_max)
+}
+
+/// Returns the version of Landlock's rules that the kernel has; 0 where there is none.
+pub(super) fn landlock_version() -> u32 {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: without attributes and with this flag the call only answers the version.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::null::<u8>(),
+            0_usize,
+            VERSION,
+        )
+    };
+    u32::try_from(version).unwrap_or(0)
+}
+
+/// Confines the calling thread to a ruleset, which needs `no_new_privs`.
+pub(super) fn landlock_enter(ruleset: &OwnedFd) -> io::Result<()> {
+    // SAFETY: the call touches no memory.
+    let outcome =
+        unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A process handle that can be awaited.
