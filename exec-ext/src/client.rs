@@ -14,7 +14,7 @@ use crate::frame::{ClientFrame, FrameError, Position, ServerFrame, server_frame}
 use crate::limits::WINDOW_DEFAULT;
 use crate::pace::{PAYLOAD_MAX, READ_ROOM, StreamSettings, cut, silent, write_frame};
 use crate::request::{ExecRequest, OutputTo};
-use crate::status::Status;
+use crate::status::{self, Status};
 
 /// How long received bytes may stay unacknowledged. A server whose window is smaller than this
 /// client assumes, because many streams share its memory, waits no longer than this for room.
@@ -88,6 +88,9 @@ pub enum StreamError {
     /// The server sent what the protocol does not allow.
     #[error("server broke the stream protocol: {0}")]
     Protocol(String),
+    /// The server was killed while the program ran.
+    #[error("the server was killed while the program ran: nobody knows how it ended")]
+    Killed,
     /// The program wrote another number of bytes than arrived. The output must not be used.
     #[error("{name} is incomplete: {received} bytes received of {written} written")]
     Incomplete {
@@ -415,7 +418,10 @@ impl Client {
             return Ok(());
         };
         let Some(results) = &status.results else {
-            return Err(StreamError::Protocol("an end without results".to_owned()));
+            return Err(match status.state {
+                status::State::Lost => StreamError::Killed,
+                _ => StreamError::Protocol("an end without results".to_owned()),
+            });
         };
         let streams = [
             ("stdout", self.out_streamed, taken.0, results.out_bytes),

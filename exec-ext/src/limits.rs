@@ -27,6 +27,9 @@ pub const WINDOW_DEFAULT: usize = 1024 * 1024;
 /// Bytes of one captured stream that a status holds; `exec_output` has the rest.
 pub const INLINE_MAX: usize = 256 * 1024;
 
+/// Bytes that they may take as JSON. A status with two of them fits into a frame.
+pub const INLINE_JSON_MAX: usize = 384 * 1024;
+
 /// Bytes of captured output in one answer to `exec_output`.
 pub const OUTPUT_MAX: usize = 1024 * 1024;
 

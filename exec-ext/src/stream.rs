@@ -14,8 +14,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::frame::{ClientFrame, FrameError, ServerFrame, client_frame};
+use crate::limits::FRAME_MAX;
 use crate::pace::{PAYLOAD_MAX, READ_ROOM, StreamSettings, cut, silent, write_frame};
 use crate::runner::{AttachTicket, Channel};
+use crate::status::Status;
 
 /// How a stream ended with the connection in request mode again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,7 +323,7 @@ impl Server {
             }
         }
         match self.ticket.end_at(state.sent_out, state.sent_err) {
-            Some(status) => match serde_json::to_vec(&status) {
+            Some(status) => match end_json(status) {
                 Ok(json) => Next::Last(ServerFrame::End(Bytes::from(json)), StreamEnd::Ended),
                 Err(error) => Next::Violation(format!("cannot write the status: {error}")),
             },
@@ -348,6 +350,16 @@ impl Server {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes the status for `end`; without the request where that makes it too long for a frame.
+fn end_json(mut status: Status) -> serde_json::Result<Vec<u8>> {
+    let json = serde_json::to_vec(&status)?;
+    if json.len() <= FRAME_MAX {
+        return Ok(json);
+    }
+    status.request = None;
+    serde_json::to_vec(&status)
 }
 
 /// Sleeps until `deadline`; for ever where there is none.

@@ -520,6 +520,26 @@ async fn captured_output_is_in_the_status_and_the_rest_can_be_fetched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_status_fits_into_a_frame_whatever_it_holds() {
+    let world = World::new();
+    let mut request = captured("head -c 250000 /dev/zero; head -c 250000 /dev/zero >&2");
+    request
+        .args
+        .extend((0..20).map(|_| "x".repeat(40_000).into()));
+    let outcome = world.run(&request, b"").await;
+    let results = outcome.results();
+    assert_eq!((results.out_bytes, results.out_dropped), (250_000, 0));
+    assert_eq!(results.out.as_ref().unwrap().len(), 384 * 1024 / 6);
+    assert!(outcome.status().request.is_none());
+    let name = ExecutionName::Id(outcome.status().id);
+    let execution = world.executions.find(SUBJECT, &name, false).unwrap();
+    let all = execution.captured(OutputStream::Err, 0, 1_000_000).unwrap();
+    assert_eq!(all.len(), 250_000);
+    // Elsewhere there is room for the request.
+    assert!(execution.status().request.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_captured_output_above_the_limit_head_and_tail_are_kept() {
     let world = World::with(|config| config.capture_bytes = 1000);
     let outcome = world
@@ -545,7 +565,7 @@ async fn captures_share_their_room_and_give_it_back_when_they_are_forgotten() {
     let refused = world.start(&captured("true")).await.unwrap_err();
     assert_eq!(refused.code, Code::NoSpace);
     let kept = world.directory.path().join("transient/exec");
-    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 1);
+    assert!(kept.join(format!("{}.out", outcome.status().id)).exists());
     let forget = || world.executions.remove(SUBJECT, &name, false);
     until("the end", || forget().is_ok_and(|removed| removed)).await;
     until("removal", || std::fs::read_dir(&kept).unwrap().count() == 0).await;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, watch};
 
@@ -49,6 +50,14 @@ struct Kept {
     closed: bool,
 }
 
+/// What a record keeps of a capture.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Written {
+    taken: u64,
+    lost: u64,
+    tail_damaged: bool,
+}
+
 /// How much a capture has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {
@@ -80,6 +89,39 @@ impl Capture {
             kept: Mutex::default(),
             forgotten: AtomicBool::new(false),
             activity,
+        }
+    }
+
+    /// Takes over the file of an earlier server. Where `written` is not known, because that was killed,
+    /// only what the ring cannot have overwritten is kept.
+    pub(super) fn restore(&self, written: Option<Written>) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        *file = File::open(&self.path).ok();
+        let length = file.as_ref().and_then(|file| file.metadata().ok());
+        let length = length.map_or(0, |metadata| metadata.len());
+        let full = length >= self.head + self.tail;
+        let written = written.unwrap_or(Written {
+            taken: length,
+            lost: 0,
+            tail_damaged: full,
+        });
+        let size = usize::try_from(length).unwrap_or(usize::MAX);
+        *self.lock() = Kept {
+            taken: written.taken,
+            lost: written.lost,
+            tail_damaged: written.tail_damaged,
+            charged: self.space.take(&self.subject, size),
+            closed: true,
+        };
+    }
+
+    /// Returns what a record is to keep.
+    pub(super) fn written(&self) -> Written {
+        let kept = *self.lock();
+        Written {
+            taken: kept.taken,
+            lost: kept.lost,
+            tail_damaged: kept.tail_damaged,
         }
     }
 

@@ -1,5 +1,6 @@
 //! One execution: what others may ask of it, apart from any connection.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,24 +20,22 @@ use super::config::ExecutionsConfig;
 use super::error::StartError;
 use super::kin::Kin;
 use super::stdin::{InputAfterEof, Stdin};
+use super::store::{Filed, Record, RecordedEnd};
 use super::sys;
 use super::usage;
 use super::window::Window;
 use crate::frame::Position;
-use crate::limits::INLINE_MAX;
+use crate::limits::{INLINE_JSON_MAX, INLINE_MAX};
 use crate::request::{Digest, OnDisconnect, OutputTo, Received, StdinFrom};
 use crate::status::{Resources, Results, State, Status, Usage};
 
 /// An execution of the table, running or ended.
 #[derive(Debug)]
 pub struct Execution {
-    id: u64,
-    cmd_id: String,
-    subject: String,
-    digest: Digest,
-    shown: Value,
+    /// What is on disk of it. The end is filled in when it is written.
+    record: Record,
+    filed: Filed,
     on_disconnect: OnDisconnect,
-    started: SystemTime,
     begun: Instant,
     usage_every: Option<Duration>,
     /// Whether an output goes to clients: only then can it be missed by nobody being attached.
@@ -103,7 +102,8 @@ struct Captures {
 #[derive(Debug)]
 struct End {
     at: SystemTime,
-    results: Results,
+    /// None where the server was killed first.
+    results: Option<Results>,
 }
 
 /// Which of the two output streams is meant.
@@ -114,15 +114,85 @@ pub(crate) enum Channel {
 }
 
 impl Execution {
-    /// Makes the record of an execution that is about to be supervised.
+    /// Makes an execution that is about to be supervised.
     pub(super) fn new(
-        id: u64,
-        cmd_id: String,
-        subject: &str,
+        record: Record,
+        filed: Filed,
         request: &Received,
         config: &ExecutionsConfig,
         room: &Room,
     ) -> Self {
+        let execution = Self::make(
+            &record,
+            filed,
+            [&request.stdout, &request.stderr],
+            request.stdin == StdinFrom::Stream,
+            config,
+            room,
+        );
+        Self {
+            on_disconnect: request.on_disconnect,
+            usage_every: usage_every(request.usage_ms),
+            record,
+            ..execution
+        }
+    }
+
+    /// Makes an execution of an earlier server from its record. One without an end is lost.
+    pub(super) fn restored(
+        mut record: Record,
+        filed: Filed,
+        config: &ExecutionsConfig,
+        room: &Room,
+    ) -> Self {
+        let end = record.end.take().unwrap_or_else(|| RecordedEnd {
+            at: seconds(SystemTime::now()),
+            results: None,
+            stdin_received: 0,
+            stdin_eof: false,
+            out_from: 0,
+            err_from: 0,
+            out: None,
+            err: None,
+        });
+        record.end = Some(end.clone());
+        let to = |name| match record.request.get(name).and_then(Value::as_str) {
+            Some("capture") => &OutputTo::Capture,
+            _ => &OutputTo::Discard,
+        };
+        let outputs = [to("stdout"), to("stderr")];
+        let execution = Self::make(&record, filed, outputs, false, config, room);
+        execution.out.restore(end.out_from);
+        execution.err.restore(end.err_from);
+        execution.stdin.restore(end.stdin_received, end.stdin_eof);
+        for (capture, written) in [
+            (&execution.captures.out, end.out),
+            (&execution.captures.err, end.err),
+        ] {
+            if let Some(capture) = capture {
+                capture.restore(written);
+            }
+        }
+        execution.lock().end = Some(End {
+            at: time(end.at),
+            results: end.results,
+        });
+        execution.ended.send_replace(true);
+        Self {
+            record,
+            ..execution
+        }
+    }
+
+    fn make(
+        record: &Record,
+        filed: Filed,
+        [stdout, stderr]: [&OutputTo; 2],
+        stdin_streamed: bool,
+        config: &ExecutionsConfig,
+        room: &Room,
+    ) -> Self {
+        let (id, subject) = (record.id, record.subject.as_str());
         let activity = Arc::new(Notify::new());
         let window = |streamed| {
             let (budget, activity) = (Arc::clone(&room.windows), Arc::clone(&activity));
@@ -131,28 +201,23 @@ impl Execution {
         let capture = |to: &OutputTo, name| {
             let path = config.transient.join(format!("exec/{id}.{name}"));
             let (space, activity) = (Arc::clone(&room.captures), Arc::clone(&activity));
-            let make = || Capture::new(path, config.capture_bytes, subject, space, activity);
+            let make = || Capture::new(path, record.capture_bytes, subject, space, activity);
             (*to == OutputTo::Capture).then(|| Arc::new(make()))
         };
-        let out_streamed = request.stdout == OutputTo::Stream;
-        let err_streamed = request.stderr == OutputTo::Stream;
-        let stdin_streamed = request.stdin == StdinFrom::Stream;
+        let out_streamed = *stdout == OutputTo::Stream;
+        let err_streamed = *stderr == OutputTo::Stream;
         Self {
-            id,
-            cmd_id,
-            subject: subject.to_owned(),
-            digest: request.digest(),
-            shown: request.shown().clone(),
-            on_disconnect: request.on_disconnect,
-            started: SystemTime::now(),
+            record: record.clone(),
+            filed,
+            on_disconnect: OnDisconnect::Keep,
             begun: Instant::now(),
-            usage_every: usage_every(request.usage_ms),
+            usage_every: None,
             streamed: out_streamed || err_streamed,
             out: window(out_streamed),
             err: window(err_streamed),
             captures: Captures {
-                out: capture(&request.stdout, "out"),
-                err: capture(&request.stderr, "err"),
+                out: capture(stdout, "out"),
+                err: capture(stderr, "err"),
             },
             stdin: Stdin::new(config.stdin_bytes, Arc::clone(&activity), stdin_streamed),
             activity,
@@ -165,25 +230,25 @@ impl Execution {
     /// Returns the server's number for it.
     #[must_use]
     pub fn id(&self) -> u64 {
-        self.id
+        self.record.id
     }
 
     /// Returns the caller's id for it, or the one the server chose.
     #[must_use]
     pub fn cmd_id(&self) -> &str {
-        &self.cmd_id
+        &self.record.cmd_id
     }
 
     /// Returns who started it.
     #[must_use]
     pub fn subject(&self) -> &str {
-        &self.subject
+        &self.record.subject
     }
 
     /// Returns the digest of the request.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.record.digest
     }
 
     /// Says whether it has ended.
@@ -196,17 +261,14 @@ impl Execution {
     #[must_use]
     pub fn status(&self) -> Status {
         let mut status = self.status_brief();
-        status.request = Some(self.shown.clone());
+        status.request = Some(self.record.request.clone());
         let mut nothing_left = status.out_from == status.out_to && status.err_from == status.err_to;
         if let Some(results) = &mut status.results {
-            let out = self.captures.out.as_deref().map(inline);
-            (results.out, results.out_base64) = out.unwrap_or_default();
-            let err = self.captures.err.as_deref().map(inline);
-            (results.err, results.err_base64) = err.unwrap_or_default();
-            let mut captures = [&self.captures.out, &self.captures.err]
-                .into_iter()
-                .flatten();
-            nothing_left &= captures.all(|capture| capture.extent().kept <= INLINE_MAX as u64);
+            let out = self.captures.out.as_deref().map(inline).unwrap_or_default();
+            let err = self.captures.err.as_deref().map(inline).unwrap_or_default();
+            nothing_left &= !out.cut && !err.cut;
+            (results.out, results.out_base64) = (out.text, out.base64);
+            (results.err, results.err_base64) = (err.text, err.base64);
             if nothing_left {
                 self.lock().fetched = true;
             }
@@ -224,15 +286,15 @@ impl Execution {
         let leader = control.leader.as_ref();
         let pid = leader.map(|(pid, _)| pid.as_raw_nonzero().get().unsigned_abs());
         Status {
-            id: self.id,
-            cmd_id: self.cmd_id.clone(),
-            subject: self.subject.clone(),
-            state: if end.is_some() {
-                State::Ended
-            } else {
-                State::Running
+            id: self.record.id,
+            cmd_id: self.record.cmd_id.clone(),
+            subject: self.record.subject.clone(),
+            state: match end {
+                None => State::Running,
+                Some(End { results: None, .. }) => State::Lost,
+                Some(_) => State::Ended,
             },
-            started: seconds(self.started),
+            started: self.record.started,
             ended: end.map(|end| seconds(end.at)),
             pid,
             stdin_received,
@@ -243,7 +305,7 @@ impl Execution {
             err_from: err.from,
             err_to: err.to,
             request: None,
-            results: end.map(|end| end.results.clone()),
+            results: end.and_then(|end| end.results.clone()),
         }
     }
 
@@ -334,8 +396,39 @@ impl Execution {
         (range.to + range.dropped, range.dropped)
     }
 
-    /// Has the captured output removed with the execution.
+    /// Writes the record of an execution that has ended, on a thread that may wait for the disk.
+    pub(super) async fn save(self: &Arc<Self>, results: Option<Results>) {
+        let (stdin_received, stdin_eof) = self.stdin.position();
+        let written = |capture: &Option<Arc<Capture>>| capture.as_ref().map(|c| c.written());
+        let mut record = self.record.clone();
+        record.end = Some(RecordedEnd {
+            at: seconds(SystemTime::now()),
+            results,
+            stdin_received,
+            stdin_eof,
+            out_from: self.out.range().from,
+            err_from: self.err.range().from,
+            out: written(&self.captures.out),
+            err: written(&self.captures.err),
+        });
+        let execution = Arc::clone(self);
+        let write = move || {
+            if let Err(error) = execution.filed.write(&record) {
+                tracing::error!(id = record.id, %error, "the end of an execution cannot be written down");
+            }
+        };
+        // It can only fail with the runtime.
+        let _ = tokio::task::spawn_blocking(write).await;
+    }
+
+    /// Writes the record of an execution that was found without an end.
+    pub(super) fn save_lost(&self) -> io::Result<()> {
+        self.filed.write(&self.record)
+    }
+
+    /// Has what is on disk removed with the execution.
     pub(super) fn forget(&self) {
+        self.filed.remove();
         for capture in [&self.captures.out, &self.captures.err]
             .into_iter()
             .flatten()
@@ -472,12 +565,12 @@ impl Execution {
             ru_maxrss,
             ..
         } = results.resources;
-        let field = |name| self.shown.get(name).map(Value::to_string);
+        let field = |name| self.record.request.get(name).map(Value::to_string);
         tracing::info!(
             target: "exec",
-            id = self.id,
-            cmd_id = self.cmd_id,
-            subject = self.subject,
+            id = self.record.id,
+            cmd_id = self.record.cmd_id,
+            subject = self.record.subject,
             cmd = field("cmd"),
             path = field("path"),
             exited = results.finished,
@@ -497,7 +590,7 @@ impl Execution {
         let mut control = self.lock();
         control.end = Some(End {
             at: SystemTime::now(),
-            results,
+            results: Some(results),
         });
         drop(control);
         self.ended.send_replace(true);
@@ -634,9 +727,17 @@ impl AttachTicket {
     pub(crate) fn complete(mut self) {
         self.acknowledge(u64::MAX, u64::MAX);
         let mut control = self.execution.lock();
-        control.fetched = true;
+        let first = !std::mem::replace(&mut control.fetched, true);
+        let end = control.end.as_ref();
+        let results = end.and_then(|end| end.results.clone());
         drop(control);
         self.leave(false);
+        let streamed = |results: &Results| results.out_bytes + results.err_bytes > 0;
+        if first && results.as_ref().is_some_and(streamed) {
+            // The record still says that the last bytes are missing.
+            let execution = Arc::clone(&self.execution);
+            tokio::spawn(async move { execution.save(results).await });
+        }
     }
 
     /// Ends the attachment, if it is still the current one.
@@ -665,26 +766,67 @@ impl Drop for AttachTicket {
     }
 }
 
+/// The beginning of captured output, as a status holds it.
+#[derive(Debug, Default)]
+struct Inline {
+    text: Option<String>,
+    base64: Option<String>,
+    /// Whether there is more.
+    cut: bool,
+}
+
 /// Returns the beginning of captured output for a status: as text where it is text, else in base64.
 /// What cannot be read is left out; the counts in the results tell that it is missing.
-fn inline(capture: &Capture) -> (Option<String>, Option<String>) {
+fn inline(capture: &Capture) -> Inline {
     let bytes = match capture.read(0, INLINE_MAX) {
         Ok(bytes) => bytes,
         Err(error) => {
             tracing::warn!(%error, "captured output cannot be read");
-            return (None, None);
+            return Inline::default();
         }
     };
     let more = capture.extent().kept > bytes.len() as u64;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => (Some(text.to_owned()), None),
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text,
         // The limit may lie within a character.
         Err(error) if more && error.error_len().is_none() => {
-            let whole = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            (Some(String::from_utf8_lossy(whole).into_owned()), None)
+            let whole = bytes.get(..error.valid_up_to());
+            whole
+                .and_then(|whole| std::str::from_utf8(whole).ok())
+                .unwrap_or_default()
         }
-        Err(_) => (None, Some(BASE64.encode(bytes))),
+        Err(_) => {
+            return Inline {
+                text: None,
+                base64: Some(BASE64.encode(bytes)),
+                cut: more,
+            };
+        }
+    };
+    let fitting = text.get(..fitting(text)).unwrap_or_default();
+    Inline {
+        text: Some(fitting.to_owned()),
+        base64: None,
+        cut: more || fitting.len() < text.len(),
     }
+}
+
+/// Returns how much of a text can stand in a status: control characters take six bytes each there, and
+/// a status has to fit into a frame.
+fn fitting(text: &str) -> usize {
+    let mut room = INLINE_JSON_MAX;
+    for (index, character) in text.char_indices() {
+        let takes = match character {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            control if control < ' ' => 6,
+            other => other.len_utf8(),
+        };
+        if takes > room {
+            return index;
+        }
+        room -= takes;
+    }
+    text.len()
 }
 
 /// Returns the time between two looks at what a program uses: it takes a look at every process.
@@ -693,8 +835,14 @@ fn usage_every(milliseconds: u64) -> Option<Duration> {
     (milliseconds > 0).then(|| Duration::from_millis(milliseconds.max(LEAST)))
 }
 
+/// The time so many seconds after 1970; that itself where there is no such time.
+fn time(seconds: f64) -> SystemTime {
+    let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+}
+
 /// Seconds since 1970, to the millisecond.
-fn seconds(time: SystemTime) -> f64 {
+pub(super) fn seconds(time: SystemTime) -> f64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     super::round(since.as_secs_f64())
 }

@@ -81,6 +81,11 @@ impl Kin {
         self.mark.map(|_| (CARRIER, limit))
     }
 
+    /// Returns the mark, to be recognized after the server's death.
+    pub(super) fn mark(&self) -> Option<u64> {
+        self.mark
+    }
+
     /// Notes the program, which only its supervisor may reap.
     pub(super) fn led_by(&self, leader: Pid) {
         if let Some(mark) = self.mark {
@@ -109,6 +114,28 @@ pub(super) fn is_stray(pid: Pid) -> bool {
     };
     let known = programs().leaders.contains_key(&mark);
     !known && parent_of(pid) == Some(getpid())
+}
+
+/// Ends every process that has one of these marks, of a server that was killed. Blocks until they are
+/// gone or it has been tried often enough; returns how many are left.
+pub(super) fn end_marked(marks: &[u64]) -> usize {
+    const TRIES: u32 = 100;
+    let belongs = |pid| mark_of(pid).is_some_and(|mark| marks.contains(&mark));
+    for _ in 0..TRIES {
+        let mut members: Vec<Member> = processes()
+            .filter(|&pid| belongs(pid))
+            .filter_map(|pid| Member::hold(pid, belongs))
+            .collect();
+        members.retain(Member::alive);
+        if members.is_empty() {
+            return 0;
+        }
+        for member in &members {
+            member.signal(Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    processes().filter(|&pid| belongs(pid)).count()
 }
 
 /// Has descendants that ended after their parents reaped, and strays ended, from now on.

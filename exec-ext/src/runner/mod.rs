@@ -18,6 +18,7 @@ mod leader;
 mod prepared;
 mod spawn;
 mod stdin;
+mod store;
 mod supervise;
 mod sys;
 mod temporary;
@@ -25,12 +26,12 @@ mod usage;
 mod window;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chirp_proto::Code;
 use chirp_proto::request::ExecutionName;
@@ -51,8 +52,13 @@ pub use prepared::{DEFAULT_PATH, Input, Output, Prepared, clean_environment, fin
 use budget::Budget;
 use execution::Stop;
 use ids::Ids;
+use kin::Kin;
+use store::{Filed, Record};
 use supervise::Supervisor;
 use temporary::Temporary;
+
+/// The part of the transient directory that records and captured output have.
+const DIRECTORY: &str = "exec";
 
 /// The table of executions of one server. Clones are the same table.
 #[derive(Clone, Debug)]
@@ -72,25 +78,26 @@ pub struct Started {
 }
 
 impl Executions {
-    /// Makes an empty table.
+    /// Makes a table with the ended executions of earlier servers with this transient directory. What
+    /// ran when one was killed is ended now, and lost. Blocks for the disk.
     ///
     /// # Errors
     ///
-    /// The counter of ids in the transient directory cannot be read.
+    /// The counter of ids or the records in the transient directory cannot be read.
     pub fn new(config: ExecutionsConfig) -> io::Result<Self> {
         let ids = Ids::open(&config.transient)?;
-        let captures = captures_directory(&config.transient)?;
-        clear(&captures)?;
+        let captures = directory(&config.transient)?;
         let room = Room {
             windows: Arc::new(Budget::new(config.windows_total_bytes)),
             captures: Arc::new(Budget::new(config.captures_total_bytes)),
         };
+        let table = restore(&captures, &config, &room)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
                 room,
                 ids: Mutex::new(ids),
-                table: Mutex::default(),
+                table: Mutex::new(table),
                 settled: Notify::new(),
                 tasks: TaskTracker::new(),
             }),
@@ -287,21 +294,44 @@ impl Shared {
         kin::watch(&tokio::runtime::Handle::current());
         let shared = Arc::clone(self);
         let wanted = Arc::clone(request);
+        let (cmd_id, owner) = (claim.key.1.clone(), subject.to_owned());
         let spawn = move || {
             let id = shared.next_id()?;
             let prepared = prepare()?;
             let limits = prepared.limits;
             let confined = shared.confined(id)?;
-            Ok((id, limits, spawn::spawn(&wanted, prepared, confined)?))
+            let kin = Kin::new().map_err(|error| StartError::means("mark", &error))?;
+            let record = Record {
+                id,
+                cmd_id,
+                subject: owner,
+                digest: wanted.digest(),
+                request: wanted.shown().clone(),
+                started: execution::seconds(SystemTime::now()),
+                mark: kin.mark(),
+                capture_bytes: shared.config.capture_bytes,
+                end: None,
+            };
+            let filed = Filed::new(&shared.config.transient.join(DIRECTORY), id);
+            let write = filed.write(&record);
+            write.map_err(|error| StartError::means("record of the execution", &error))?;
+            match spawn::spawn(&wanted, prepared, confined, kin) {
+                Ok(spawned) => Ok((record, filed, limits, spawned)),
+                Err(error) => {
+                    filed.remove();
+                    Err(error)
+                }
+            }
         };
         let spawned = tokio::task::spawn_blocking(spawn).await;
-        let (id, limits, spawned) = spawned
+        let (record, filed, limits, spawned) = spawned
             .map_err(|_| StartError::new(Code::TryAgain, "cannot start: the server stops"))??;
-        let cmd_id = claim.key.1.clone();
-        let execution = Execution::new(id, cmd_id, subject, request, &self.config, &self.room);
+        let id = record.id;
+        let execution = Execution::new(record, filed, request, &self.config, &self.room);
         let execution = Arc::new(execution);
         let supervisor = Supervisor::new(Arc::clone(&execution), spawned, limits, &self.config)
-            .map_err(|error| StartError::means("process handle", &error))?;
+            .map_err(|error| StartError::means("process handle", &error))
+            .inspect_err(|_| execution.forget())?;
         let started = started(Arc::clone(&execution), request, false);
         let mut table = self.table();
         table.ids.insert(claim.key.clone(), id);
@@ -506,22 +536,49 @@ fn started(execution: Arc<Execution>, request: &Received, existing: bool) -> Sta
     }
 }
 
-/// Makes the directory for captured output, for the server only.
-fn captures_directory(transient: &Path) -> io::Result<PathBuf> {
-    let directory = transient.join("exec");
+/// Reads the executions of earlier servers. What is left of the programs of one that was killed is
+/// ended: nobody could be told of their end.
+fn restore(directory: &Path, config: &ExecutionsConfig, room: &Room) -> io::Result<Table> {
+    let mut table = Table::default();
+    let mut marks = Vec::new();
+    for record in store::load(directory)? {
+        let id = record.id;
+        let lost = record.end.is_none();
+        marks.extend(record.mark.filter(|_| lost));
+        let filed = Filed::new(directory, id);
+        let execution = Execution::restored(record, filed, config, room);
+        if lost {
+            tracing::warn!(
+                id,
+                subject = execution.subject(),
+                "an execution was lost: its server was killed"
+            );
+            execution.save_lost()?;
+        }
+        let key = (
+            execution.subject().to_owned(),
+            execution.cmd_id().to_owned(),
+        );
+        table.ids.insert(key, id);
+        table.by_id.insert(id, Arc::new(execution));
+    }
+    if !marks.is_empty() {
+        let left = kin::end_marked(&marks);
+        if left > 0 {
+            tracing::warn!(left, "processes of lost executions could not be ended");
+        }
+    }
+    Ok(table)
+}
+
+/// Makes the directory for records and captured output, for the server only.
+fn directory(transient: &Path) -> io::Result<PathBuf> {
+    let directory = transient.join(DIRECTORY);
     let made = DirBuilder::new().mode(0o700).create(&directory);
     match made {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(directory),
     }
-}
-
-/// Removes the files of executions that nobody remembers.
-fn clear(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        temporary::remove(&entry?.path())?;
-    }
-    Ok(())
 }
 
 /// Rounds seconds to the millisecond, for statuses.

@@ -48,6 +48,7 @@ pub(super) fn spawn(
     request: &ExecRequest,
     prepared: Prepared,
     confined: Option<(&Confinement, Temporary)>,
+    kin: Kin,
 ) -> Result<Spawned, StartError> {
     let Prepared {
         program,
@@ -90,7 +91,6 @@ pub(super) fn spawn(
     let (child_stdin, stdin) = input(stdin).map_err(|e| means("pipes", e))?;
     let (child_stdout, stdout, child_stderr, stderr) =
         outputs(stdout, stderr).map_err(|e| means("pipes", e))?;
-    let kin = Kin::new().map_err(|e| means("mark", e))?;
     let setup = ChildSetup {
         image,
         cwd,

@@ -50,6 +50,13 @@ impl Stdin {
         }
     }
 
+    /// Takes over what an earlier server had received.
+    pub(super) fn restore(&self, received: u64, eof: bool) {
+        let mut queue = self.lock();
+        (queue.received, queue.granted) = (received, received);
+        (queue.eof, queue.broken) = (eof, true);
+    }
+
     /// Returns the bytes received so far, and whether the stream has been closed.
     pub(super) fn position(&self) -> (u64, bool) {
         let queue = self.lock();

@@ -101,6 +101,7 @@ impl Supervisor {
         }
         let results = self.results(exit, survivors, held);
         execution.audit(&results);
+        execution.save(Some(results.clone())).await;
         execution.finish(results);
     }
 

@@ -98,6 +98,13 @@ impl Window {
         }
     }
 
+    /// Makes the window of an execution of an earlier server: nothing is kept, up to `offset`.
+    pub(super) fn restore(&self, offset: u64) {
+        let mut kept = self.lock();
+        kept.from = offset;
+        kept.closed = true;
+    }
+
     /// Returns where the window stands.
     pub(super) fn range(&self) -> Range {
         let kept = self.lock();
