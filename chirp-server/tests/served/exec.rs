@@ -848,3 +848,53 @@ fn captured_output_is_in_the_status_and_can_be_read_in_parts_by_its_owner() {
     owner.expect("exec_remove @captured\n", "0\n");
     owner.expect("exec_output @captured out 0 9\n", "-21 no such execution\n");
 }
+
+#[test]
+fn a_killed_server_remembers_what_ended_and_says_what_was_lost() {
+    let place = Place::new();
+    let mut server = place.serve(&["--exec"]);
+    let mut owner = server.owner();
+    let mut kept = shell("echo kept; exit 3");
+    kept["cmd-id"] = json!("kept");
+    kept["stdout"] = json!("capture");
+    assert_eq!(run(&mut owner, &kept).code(), 3);
+    let mut lost = shell(
+        "(setsid env -i sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >&2); echo $$; sleep 1000",
+    );
+    lost["cmd-id"] = json!("lost");
+    let id = start(&mut owner, &lost);
+    let leader = printed_pid(&mut owner);
+    server.signal(Signal::KILL);
+    assert!(!server.wait().success());
+
+    let server = place.serve(&["--exec"]);
+    let mut owner = server.owner();
+    eventually("the program's end", || !alive(leader));
+    let mut status = |name: &str| -> Value {
+        owner.send(format!("exec_status {name}\n"));
+        serde_json::from_slice(&owner.counted().unwrap()).unwrap()
+    };
+    let ended = status("@kept");
+    assert_eq!(
+        (&ended["state"], &ended["results"]["out"]),
+        (&json!("ended"), &json!("kept\n"))
+    );
+    let status = status("@lost");
+    assert_eq!(
+        (&status["state"], &status["results"], &status["id"]),
+        (&json!("lost"), &Value::Null, &json!(id))
+    );
+    // The same requests run nothing again.
+    let mut owner = server.owner();
+    kept["detach"] = json!(false);
+    ask(&mut owner, &kept);
+    assert!(owner.line().starts_with("-4"), "another digest");
+    let mut owner = server.owner();
+    start(&mut owner, &lost);
+    let again = finish(&mut owner);
+    assert_eq!(again.status["state"], "lost");
+    assert_eq!(again.status["id"], json!(id));
+    let mut fresh = shell("true");
+    fresh["detach"] = json!(true);
+    assert!(start(&mut owner, &fresh) > id, "ids are not used again");
+}
