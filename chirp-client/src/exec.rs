@@ -21,6 +21,7 @@
 //! ```
 
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -33,6 +34,7 @@ use tokio::sync::mpsc;
 
 pub use exec_ext::StreamSettings;
 pub use exec_ext::client::{Control, Ending};
+pub use exec_ext::frame::Position;
 pub use exec_ext::request::{CmdId, ExecRequest, OnDisconnect, OutputTo, StdinFrom};
 pub use exec_ext::status::{EndedBy, Limits, Resources, Results, State, Status};
 
@@ -54,6 +56,7 @@ pub struct Execution {
     request: ExecRequest,
     window: u64,
     settings: StreamSettings,
+    begun: Arc<OnceLock<Position>>,
     duplex: Duplex,
 }
 
@@ -62,6 +65,13 @@ impl Execution {
     #[must_use]
     pub const fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Returns what will hold the place where the streams began for this client: with the bytes that
+    /// came it tells the offsets for [`Client::exec_attach`], should the connection be lost.
+    #[must_use]
+    pub fn begun(&self) -> Arc<OnceLock<Position>> {
+        Arc::clone(&self.begun)
     }
 
     /// Uses other times for finding a lost connection.
@@ -103,7 +113,8 @@ impl Execution {
         };
         let stream = ExecStream::new(reader, writer, BytesMut::new(), &self.request)
             .with_settings(self.settings)
-            .with_window(self.window);
+            .with_window(self.window)
+            .noting(self.begun);
         let finished = match stream.run(stdin, out, err, control).await {
             Ok(finished) => finished,
             Err(error) => return Err(stream_error(&self.client, error)),
@@ -147,6 +158,7 @@ impl Client {
             request: request.clone(),
             window,
             settings: StreamSettings::default(),
+            begun: Arc::default(),
             duplex,
         })
     }
@@ -239,6 +251,7 @@ impl Client {
             request: outputs_of(&status),
             window,
             settings: StreamSettings::default(),
+            begun: Arc::default(),
             duplex,
         };
         Ok((status, execution))

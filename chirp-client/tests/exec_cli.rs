@@ -59,26 +59,39 @@ impl Peer {
 
 /// Starts a server that plays the script to one client; returns its address.
 fn server(script: impl FnOnce(&mut Peer) + Send + 'static) -> (String, JoinHandle<()>) {
+    server_of(vec![Box::new(script)])
+}
+
+type Script = Box<dyn FnOnce(&mut Peer) + Send>;
+
+/// Starts a server that plays each script on a connection of its own.
+fn server_of(scripts: Vec<Script>) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let playing = std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        let mut peer = Peer {
-            lines: BufReader::new(stream),
-        };
-        peer.expect("address");
-        peer.send("yes\nyes\nyes\naddress\n127.0.0.1\n");
-        script(&mut peer);
+        for script in scripts {
+            let (stream, _) = listener.accept().unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(20)))
+                .unwrap();
+            let mut peer = Peer {
+                lines: BufReader::new(stream),
+            };
+            peer.expect("address");
+            peer.send("yes\nyes\nyes\naddress\n127.0.0.1\n");
+            script(&mut peer);
+        }
     });
     (address, playing)
 }
 
 fn start(address: &str, arguments: &[&str]) -> Child {
+    start_for("10", address, arguments)
+}
+
+fn start_for(seconds: &str, address: &str, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_chirp-client"))
-        .args(["-a", "address", "-t", "10", address, "exec"])
+        .args(["-a", "address", "-t", seconds, address, "exec"])
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -171,11 +184,108 @@ fn what_is_asked_for_is_what_was_said() {
 }
 
 #[test]
-fn without_an_id_a_lost_connection_ends_the_program() {
-    let output = run(&["--", "prog"], |peer| {
-        assert!(peer.exec().contains(r#""on_disconnect":"kill""#));
+fn limits_are_asked_for_by_name() {
+    let arguments = [
+        "--timeout",
+        "60",
+        "--limit",
+        "memory=1G",
+        "--limit",
+        "cpu=5",
+        "--limit",
+        "files=100",
+        "--limit",
+        "file=2K",
+        "--",
+        "x",
+    ];
+    let output = run(&arguments, |peer| {
+        let request: serde_json::Value = serde_json::from_str(&peer.exec()).unwrap();
+        let limits = &request["limits"];
+        let expected = [
+            ("wall_s", 60),
+            ("cpu_s", 5),
+            ("memory_bytes", 1 << 30),
+            ("file_bytes", 2048),
+            ("open_files", 100),
+        ];
+        for (name, value) in expected {
+            assert_eq!(limits[name], value, "{request}");
+        }
+        peer.send("7\nat 0 0 0 0\n");
+        peer.end(true, 0, 0, 0);
+    });
+    assert!(output.status.success(), "{output:?}");
+    for wrong in ["memory", "memory=x", "color=1", "cpu=-1"] {
+        let output = start("127.0.0.1:1", &["--limit", wrong, "--", "x"]);
+        let output = output.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {output:?}");
+    }
+}
+
+/// Takes a request to attach, and answers that the program runs.
+fn attached(peer: &mut Peer, line: &str, received: usize) {
+    peer.expect("features");
+    let features = r#"{"server":"s","boot":"b","run":"r","features":{"exec":1}}"#;
+    peer.send(&format!("{}\n{features}", features.len()));
+    peer.expect(line);
+    let status = format!(
+        r#"{{"id":7,"cmd-id":"j_1","subject":"address:127.0.0.1","state":"running","started":1.0,
+           "stdin_received":{received}}}"#
+    );
+    peer.send(&format!("{}\n{status}", status.len()));
+}
+
+#[test]
+fn a_lost_connection_is_made_again_and_the_streams_go_on_where_they_were() {
+    let (address, playing) = server_of(vec![
+        // Lost before the answer: the same request once more.
+        Box::new(|peer| drop(peer.exec())),
+        Box::new(|peer| {
+            assert!(!peer.exec().contains("on_disconnect"));
+            peer.send("7\nat 100 5 0 0\ncredit 100\n");
+            peer.expect("in 5");
+            assert_eq!(peer.read(5), "input");
+            peer.send("out 4\nhalfout 9\nq");
+        }),
+        Box::new(|peer| {
+            attached(peer, "exec_attach @j_1 104 5", 3);
+            peer.send("at 104 5 3 0\ncredit 100\n");
+            peer.expect("in 2");
+            assert_eq!(peer.read(2), "ut");
+            peer.send("out 5\nwholeerr 1\n!");
+        }),
+        Box::new(|peer| {
+            attached(peer, "exec_attach @j_1 109 6", 5);
+            peer.send("at 109 6 5 0\n");
+            peer.end(true, 3, 109, 6);
+        }),
+    ]);
+    let mut child = start(&address, &["--cmd-id", "j_1", "--stdin", "-", "--", "prog"]);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"input").unwrap();
+    let output = child.wait_with_output().unwrap();
+    playing.join().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(
+        (&*output.stdout, &*output.stderr),
+        (&b"halfwhole"[..], &b"!"[..])
+    );
+    drop(stdin);
+}
+
+#[test]
+fn a_program_that_nobody_comes_back_to_is_left_to_the_servers_limit() {
+    let (address, playing) = server(|peer| {
+        let request = peer.exec();
+        assert!(request.contains(r#""orphan_s":3"#), "{request}");
+        assert!(request.contains(r#""cmd-id":"client."#), "{request}");
         peer.send("7\nat 0 0 0 0\nout 4\nhalf");
     });
+    let output = start_for("3", &address, &["--", "prog"])
+        .wait_with_output()
+        .unwrap();
+    playing.join().unwrap();
     assert_eq!(output.status.code(), Some(125));
     assert_eq!(output.stdout, b"half");
     let message = String::from_utf8(output.stderr).unwrap();

@@ -1,7 +1,7 @@
 //! The client's side of stream mode: an execution as three streams and a final status.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -34,6 +34,7 @@ pub struct ExecStream<R, W> {
     ack_every: u64,
     out_streamed: bool,
     err_streamed: bool,
+    begun: Arc<OnceLock<Position>>,
 }
 
 /// What a caller may ask for while the program runs.
@@ -134,7 +135,16 @@ where
             ack_every: WINDOW_DEFAULT as u64 / 4,
             out_streamed: request.stdout == OutputTo::Stream,
             err_streamed: request.stderr == OutputTo::Stream,
+            begun: Arc::default(),
         }
+    }
+
+    /// Notes where the streams stood when this client was attached, for whoever has to go on after the
+    /// connection was lost.
+    #[must_use]
+    pub fn noting(mut self, begun: Arc<OnceLock<Position>>) -> Self {
+        self.begun = begun;
+        self
     }
 
     /// Uses other times.
@@ -186,12 +196,14 @@ where
             ack_every,
             out_streamed,
             err_streamed,
+            begun,
         } = self;
         let client = Client {
             settings,
             ack_every,
             out_streamed,
             err_streamed,
+            begun,
             wake: Notify::new(),
             state: Mutex::default(),
         };
@@ -221,6 +233,7 @@ struct Client {
     ack_every: u64,
     out_streamed: bool,
     err_streamed: bool,
+    begun: Arc<OnceLock<Position>>,
     /// Told by the reading half when the writing half has something to do.
     wake: Notify,
     state: Mutex<State>,
@@ -379,6 +392,8 @@ impl Client {
         Ok(match frame {
             ServerFrame::At(position) if first => {
                 state.position = Some(position);
+                // One that is noted already stays: it is that of the first stream.
+                let _ = self.begun.set(position);
                 state.taken = (position.out, position.err);
                 self.wake.notify_one();
                 Noted::At(position)

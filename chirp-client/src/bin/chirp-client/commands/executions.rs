@@ -94,7 +94,7 @@ impl Attach {
             ));
         }
         let (_, execution) = client.exec_attach(&self.id, out, err).await?;
-        exec::stream(client, execution, None).await
+        exec::stream(client, execution, Some(self.id.clone()), None).await
     }
 }
 

@@ -28,6 +28,7 @@ mod range;
 mod readlink;
 mod remote_debug;
 mod resetacl;
+mod resume;
 mod rm;
 mod rmdir;
 mod search;
