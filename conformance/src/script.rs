@@ -166,7 +166,7 @@ impl<'a> Player<'a> {
         let stop = if is_putstream(vector) || vector.send.starts_with("getstream ") {
             // Both end the connection, except where they are refused.
             let mut stop =
-                connection.read_until(&mut reply, PATIENCE, |bytes| bytes.ends_with(b"\n"))?;
+                connection.read_until(&mut reply, PATIENCE, |bytes| bytes.contains(&b'\n'))?;
             if reply.starts_with(b"-") {
                 stop = connection.settle(&mut reply)?;
             } else if stop == Stop::Satisfied {

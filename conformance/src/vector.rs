@@ -141,6 +141,15 @@ impl Vector {
         self.name.contains('.')
     }
 
+    /// Reports whether it is a generated one about the root itself, of which it sees, and may change, what was
+    /// there before.
+    #[must_use]
+    pub fn is_about_root(&self) -> bool {
+        const NAMES: [&str; 4] = ["root", "link-to-root", "only-dot", "only-dot-dot"];
+        let path = self.name.rsplit(['.', '=']).next();
+        self.is_generated() && path.is_some_and(|path| NAMES.contains(&path))
+    }
+
     /// Returns the verb that a generated vector is about: what its name begins with, up to a dot.
     #[must_use]
     pub fn verb(&self) -> &str {

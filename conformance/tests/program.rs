@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread;
 
@@ -66,6 +67,18 @@ fn nothing_of_somebody_elses_tree_is_touched() -> Result<()> {
         .exits(2)?
         .complains("--overwrite")?;
     ensure!(own.join("dear").is_file());
+    Ok(())
+}
+
+#[test]
+fn somebody_elses_root_is_as_it_was() -> Result<()> {
+    let server = Server::start(&Program::our_server()?, &Options::default())?;
+    let mode = || Ok::<_, anyhow::Error>(std::fs::metadata(server.root())?.permissions().mode());
+    let before = mode()?;
+    let outcome = vectors(server.address(), "chmod.object", &[])?.succeeds()?;
+    let text = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    ensure!(text.contains("is about the root"), "{outcome}");
+    ensure!(mode()? == before);
     Ok(())
 }
 

@@ -121,6 +121,7 @@ const WHOLE: &[&str] = &[
     "lstat",
     "open",
     "putfile",
+    "putstream",
     "getfile",
     "getdir",
     "mkdir",

@@ -709,11 +709,7 @@ impl Template {
                     ("parenthesis", "unix:(rwl)"),
                 ];
                 let subject = ("subject", Word::Text("unix:zz", subjects));
-                vec![
-                    t("setacl", &[DIRECTORY, subject, RIGHTS])
-                        .probe("getacl {0}\n")
-                        .after("setacl / unix:zz n\n"),
-                ]
+                vec![t("setacl", &[DIRECTORY, subject, RIGHTS]).probe("getacl {0}\n")]
             }
             Kind::Resetacl => vec![t("resetacl", &[DIRECTORY, RIGHTS_ALIKE]).probe("getacl {0}\n")],
             Kind::Thirdput => vec![

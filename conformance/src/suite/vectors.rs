@@ -172,6 +172,9 @@ fn adapted(vector: &Vector, subject: &Subject, access: Access) -> Result<Vector,
     if subject.as_program().is_none() && !vector.host.is_empty() {
         return Err("needs what only the host can make in the server's tree".to_owned());
     }
+    if subject.as_program().is_none() && vector.is_about_root() {
+        return Err("is about the root, which is somebody's there".to_owned());
+    }
     let mut vector = vector.clone();
     if access.owner == Login::Unix {
         return Ok(vector);
