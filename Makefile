@@ -8,7 +8,7 @@ BENCH_ARGS ?=
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
-	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance"
+	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance, fuzzing"
 	@echo "make test-full  also what takes long or needs many open files: 10,000 connections and the like"
 	@echo "make bench   compare with the reference server and a raw floor on this machine"
 	@echo "make fuzz    fuzz every parser for FUZZ_SECONDS (20) seconds each; minutes to build"
@@ -21,7 +21,7 @@ help:
 demo: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
 	target/release/host-agent demo $(DEMO_ARGS)
 
-test: deps format lint docs deny unit
+test: deps format lint docs deny unit fuzz
 
 # Also what is left out for time or for what it asks of the machine: 11,100 open files for ten thousand
 # connections.
@@ -38,7 +38,6 @@ bench: deps ; $(CARGO) build --release --locked -p chirp-server -p chirp-client 
 FUZZ_SECONDS ?= 20
 
 fuzz: deps
-	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz@0.13.2
 	scripts/fuzz $(FUZZ_SECONDS)
 
 # An hour: each mistake is built and judged alone.

@@ -25,6 +25,7 @@
 //! - [`fuzz`]: random scripts on two servers, compared step by step
 //! - [`record`]: makes vectors for every request and records what the reference answers
 //! - [`seeds`]: the vectors as seed corpora of the fuzz targets
+//! - [`guided`]: what the coverage-guided fuzz targets came to
 //! - [`proof`]: mistakes put in on purpose, and what caught them
 //! - [`suite`]: all of it on any servers and clients, and what it saw
 //! - [`report`]: a page about that, as Markdown and HTML
@@ -51,6 +52,7 @@ pub mod connection;
 pub mod coverage;
 pub mod differences;
 pub mod fuzz;
+pub mod guided;
 pub mod matrix;
 pub mod program;
 pub mod proof;

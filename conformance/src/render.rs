@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::coverage::{Coverage, Status};
 use crate::differences::{Difference, Differences};
 use crate::fuzz::accepted::Accepted;
+use crate::guided::Guided;
 use crate::matrix;
 use crate::proof::Proof;
 use crate::vector::{Level, Vector};
@@ -12,7 +13,7 @@ use crate::vector::{Level, Vector};
 const HEAD: &str = "\
 # Conformance
 
-<!-- Written by `cargo run -p conformance -- render` from conformance/differences.toml, matrix.toml, fuzz.toml and coverage.toml. -->
+<!-- Written by `cargo run -p conformance -- render` from conformance/differences.toml, matrix.toml, fuzz.toml, coverage.toml, proof.toml and guided.toml. -->
 
 Our server and the reference's (Debian's `coop-computing-tools`) are started side by side and get the
 same bytes; a reply is compared byte by byte. `cargo nextest run -p conformance` does that with every
@@ -41,6 +42,7 @@ pub fn page(
     matrix: &matrix::accepted::Accepted,
     coverage: &Coverage,
     proof: &Proof,
+    guided: &Guided,
 ) -> String {
     let count = |level| {
         vectors
@@ -87,6 +89,7 @@ pub fn page(
     replacing(&mut page, coverage);
     weaknesses(&mut page, coverage);
     mistakes(&mut page, proof);
+    long_runs(&mut page, guided);
     page
 }
 
@@ -217,6 +220,37 @@ fn mistakes(page: &mut String, proof: &Proof) {
             code(&bug.caught).replace('|', "\\|")
         );
     }
+}
+
+fn long_runs(page: &mut String, guided: &Guided) {
+    let _ = write!(
+        page,
+        "\n## Coverage-guided fuzzing\n\nEach parser of bytes from outside has a target in `fuzz/`, seeded from the recorded vectors, \
+         and has run for {} minutes without a finding; `make test` runs each for 20 seconds.\n\n\
+         | Target | Reads | Executions |\n|---|---|--:|\n",
+        guided.minutes
+    );
+    for target in &guided.target {
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} |",
+            target.name,
+            target.reads,
+            thousands(target.executions)
+        );
+    }
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }
 
 fn word(status: Status) -> &'static str {

@@ -10,14 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::account::Account;
 
 /// The longest that a program may run. It bounds a test; it is no measure of anything.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often a running program is looked at.
-const POLL: Duration = Duration::from_millis(2);
 
 /// What a program did.
 #[derive(Clone, Debug)]
@@ -90,20 +90,20 @@ pub fn run_with(
     });
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let ended = wait(&mut child);
+    let ended = ends(&child);
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    let _ = child.wait();
+    let status = child.wait();
     let _ = feed.join();
     let stdout = stdout.join().unwrap_or_default();
     let stderr = String::from_utf8_lossy(&stderr.join().unwrap_or_default()).into_owned();
-    let Some(code) = ended? else {
+    if !ended? {
         bail!("{shown} still runs after {LIMIT:?}; stderr: {stderr}");
-    };
+    }
     Ok(Outcome {
         shown,
-        code: code.code(),
+        code: status?.code(),
         stdout,
         stderr,
     })
@@ -133,15 +133,18 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u
     })
 }
 
-fn wait(child: &mut Child) -> Result<Option<std::process::ExitStatus>> {
+/// Waits until the program has ended; `false` if it takes too long.
+fn ends(child: &Child) -> Result<bool> {
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let deadline = Instant::now() + LIMIT;
-    while Instant::now() < deadline {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))?;
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for the end of a program"),
         }
-        thread::sleep(POLL);
     }
-    Ok(None)
 }
 
 impl fmt::Display for Outcome {

@@ -15,6 +15,7 @@ use conformance::compare::Expected;
 use conformance::coverage::Coverage;
 use conformance::differences::{Differences, path};
 use conformance::fuzz::accepted::Accepted;
+use conformance::guided::Guided;
 use conformance::program::{Maker, Program};
 use conformance::proof::Proof;
 use conformance::script::Player;
@@ -220,6 +221,7 @@ fn page_is_up_to_date() -> Trial {
             &matrix::accepted::Accepted::written()?,
             &Coverage::written()?,
             &Proof::written()?,
+            &Guided::written()?,
         );
         let path = path("../CONFORMANCE.md");
         let written =

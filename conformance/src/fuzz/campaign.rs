@@ -177,7 +177,8 @@ pub struct Played {
 /// Fails if a server cannot be reached or prepared.
 pub fn play(pair: Pair<'_>, script: &[Step], accepted: &Accepted) -> Result<Played> {
     let [left, right] = pair.servers;
-    let (mut one, mut other) = (Player::prepare(left)?, Player::prepare(right)?);
+    let mut one = Player::prepare(left, pair.options)?;
+    let mut other = Player::prepare(right, pair.options)?;
     let mut played = Played::default();
     for (at, step) in script.iter().enumerate() {
         let reply = normalise::reply(step, &one.play(step)?);

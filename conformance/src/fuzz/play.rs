@@ -29,6 +29,12 @@ const TICKET_SECONDS: i64 = 36_000;
 /// What the ticket of the last subject leaves of its owner's rights in [`PLACE`].
 const TICKET_RIGHTS: &[u8] = b"rwlda";
 
+/// What its account may do in the root of a new server.
+const ROOT_RIGHTS: &[u8] = b"rwlda";
+/// What stands in the options of a server with a default list (see [`crate::target::Options`]), which then
+/// is that of the root.
+const DEFAULT_ACL: &str = "{DEFAULT_ACL}";
+
 /// The connections of a script to one server.
 pub struct Player<'a> {
     server: &'a dyn Target,
@@ -36,12 +42,14 @@ pub struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    /// Makes an empty place on the server, for a new script, and the ticket of its last subject.
+    /// Makes an empty place on the server, for a new script, and the ticket of its last subject. The list of
+    /// the root, which the place gets, is made what it was when a server with these `options` began, except
+    /// where somebody else started it: that one's is not ours to change.
     ///
     /// # Errors
     ///
     /// Fails if the place could not be made: what follows would compare nothing.
-    pub fn prepare(server: &'a dyn Target) -> Result<Self> {
+    pub fn prepare(server: &'a dyn Target, options: &str) -> Result<Self> {
         let mut this = Self {
             server,
             connections: [const { None }; By::ALL.len()],
@@ -62,6 +70,20 @@ impl<'a> Player<'a> {
         // A script may have left a link in its stead.
         ask(By::Unix, Request::Unlink { path: path.clone() }, b"")?;
         let removed = ask(By::Unix, Request::Rmall { path: path.clone() }, b"")?;
+        let mut list = Vec::new();
+        if server.served().is_some() {
+            list.push(Request::Resetacl {
+                path: VirtualPath::root(),
+                rights: ROOT_RIGHTS.to_vec(),
+            });
+            if options.contains(DEFAULT_ACL) {
+                list.push(Request::Setacl {
+                    path: VirtualPath::root(),
+                    subject: b"address:127.0.0.1".to_vec(),
+                    rights: b"rl".to_vec(),
+                });
+            }
+        }
         let place = Request::Mkdir {
             path: path.clone(),
             mode: 0o700,
@@ -77,7 +99,9 @@ impl<'a> Player<'a> {
             path,
             rights: TICKET_RIGHTS.to_vec(),
         };
-        for (request, body) in [(place, &b""[..]), (register, ticket::KEY), (modify, b"")] {
+        let list = list.into_iter().map(|request| (request, &b""[..]));
+        let made = [(place, &b""[..]), (register, ticket::KEY), (modify, b"")];
+        for (request, body) in list.chain(made) {
             let shown = format!("{request:?}");
             let reply = ask(By::Unix, request, body)?;
             ensure!(

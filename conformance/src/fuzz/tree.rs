@@ -15,10 +15,13 @@ use crate::target::Target;
 /// What lies under each path, in a form to compare and to read.
 pub type Tree = BTreeMap<String, String>;
 
+/// What the list of the root is found under: links of the place lead there.
+const ROOT_LIST: &str = "/.__acl";
+
 /// Directories within each other that are asked for; more than a script can make.
 const DEPTH: usize = 64;
 
-/// Reads the place of scripts on two servers, on both in the same way.
+/// Reads the place of scripts on two servers, on both in the same way; on the host the list of the root, too.
 ///
 /// # Errors
 ///
@@ -37,6 +40,10 @@ fn on_host(root: &Path) -> Result<Tree> {
     // A script may have put a file there, or nothing.
     if place.is_dir() {
         walk(&place, &place, &mut tree)?;
+    }
+    // There is none where the server's default holds.
+    if let Ok(list) = fs::read(root.join(".__acl")) {
+        tree.insert(ROOT_LIST.to_owned(), list.escape_ascii().to_string());
     }
     Ok(tree)
 }

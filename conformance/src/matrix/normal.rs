@@ -1,17 +1,27 @@
 //! Replaces what differs from run to run.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use anyhow::Result;
-use regex::{Captures, Regex};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 
 /// Texts that are replaced as they are, and patterns.
 pub(super) struct Normal {
     texts: Vec<(String, String)>,
-    patterns: Vec<(Regex, &'static str)>,
-    digest: Regex,
-    digests: BTreeMap<String, usize>,
+    patterns: &'static Patterns,
+    digests: BTreeMap<Vec<u8>, usize>,
 }
+
+/// What [`PATTERNS`] says, ready for use.
+struct Patterns {
+    replaced: Vec<(Regex, &'static str)>,
+    digest: Regex,
+}
+
+/// Made once: that takes as long as some tools run.
+static COMPILED: OnceLock<Patterns> = OnceLock::new();
 
 /// What varies, and what stands for it.
 const PATTERNS: &[(&str, &str)] = &[
@@ -54,11 +64,7 @@ impl Normal {
     pub(super) fn new() -> Result<Self> {
         Ok(Self {
             texts: Vec::new(),
-            patterns: PATTERNS
-                .iter()
-                .map(|(pattern, text)| Ok((Regex::new(pattern)?, *text)))
-                .collect::<Result<_>>()?,
-            digest: Regex::new(r"\b[0-9a-f]{32}\b")?,
+            patterns: Patterns::compiled()?,
             digests: BTreeMap::new(),
         })
     }
@@ -74,18 +80,60 @@ impl Normal {
         for (from, to) in &self.texts {
             text = text.replace(from, to);
         }
-        for (pattern, with) in &self.patterns {
-            text = pattern.replace_all(&text, *with).into_owned();
+        let mut text = text.into_bytes();
+        for (pattern, with) in &self.patterns.replaced {
+            if let Cow::Owned(replaced) = pattern.replace_all(&text, with.as_bytes()) {
+                text = replaced;
+            }
         }
         let digests = &mut self.digests;
-        self.digest
-            .replace_all(&text, |found: &Captures<'_>| {
-                let next = digests.len();
-                let number = *digests
-                    .entry(found.get(0).map_or("", |m| m.as_str()).to_owned())
-                    .or_insert(next);
-                format!("DIGEST{number}")
-            })
-            .into_owned()
+        let digest = &self.patterns.digest;
+        let text = digest.replace_all(&text, |found: &Captures<'_>| {
+            let next = digests.len();
+            let digest = found.get(0).map_or(&b""[..], |found| found.as_bytes());
+            let number = *digests.entry(digest.to_vec()).or_insert(next);
+            format!("DIGEST{number}").into_bytes()
+        });
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Patterns {
+    fn compiled() -> Result<&'static Self> {
+        if let Some(compiled) = COMPILED.get() {
+            return Ok(compiled);
+        }
+        // Without the tables of Unicode, which take most of the time and match nothing here.
+        let compile = |pattern| RegexBuilder::new(pattern).unicode(false).build();
+        let compiled = Self {
+            replaced: PATTERNS
+                .iter()
+                .map(|(pattern, text)| Ok((compile(pattern)?, *text)))
+                .collect::<Result<_>>()?,
+            digest: compile(r"\b[0-9a-f]{32}\b")?,
+        };
+        Ok(COMPILED.get_or_init(|| compiled))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_varies_is_replaced_and_all_else_kept() {
+        let mut normal = Normal::new().unwrap();
+        normal.replace("/tmp/x", "{WORK}");
+        let digest = "0123456789abcdef0123456789abcdef";
+        let other = "f".repeat(32);
+        assert_eq!(
+            normal.apply(&format!("é /tmp/x/ü inode: {digest} {other}\ninode:  77\n{digest}")),
+            "é {WORK}/ü inode: DIGEST0 DIGEST1\ninode:  I\nDIGEST0"
+        );
+        assert_eq!(
+            normal.apply("-----BEGIN KEY-----\nab\n-----END KEY-----\n12345\n123456\n"),
+            "KEY\nSECONDS\n123456\n"
+        );
+        assert_eq!(normal.apply(&other), "DIGEST1");
     }
 }

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use conformance::coverage::Coverage;
 use conformance::differences::{Differences, path};
 use conformance::fuzz::accepted::Accepted;
+use conformance::guided::Guided;
 use conformance::proof::Proof;
 use conformance::suite::results::Conclusion;
 use conformance::{matrix, record, render, seeds, vector};
@@ -129,6 +130,7 @@ fn run(command: Command) -> Result<Conclusion> {
                 &matrix::accepted::Accepted::written()?,
                 &Coverage::written()?,
                 &Proof::written()?,
+                &Guided::written()?,
             );
             let path = path("../CONFORMANCE.md");
             fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;

@@ -102,11 +102,7 @@ fn plant(play: &mut Play<'_>) -> Result<()> {
     play.prepare(|play| {
         play.write("a", b"hello\n")?;
         play.write("b", b"some more\n")?;
-        play.chirp("mkdir /d")?;
-        play.chirp("mkdir /d/sub")?;
-        play.chirp("put a /d/a")?;
-        play.chirp("put b /d/sub/b")?;
-        play.chirp("ln -s a /d/link")?;
+        play.script("mkdir /d\nmkdir /d/sub\nput a /d/a\nput b /d/sub/b\nln -s a /d/link\n")?;
         play.holds("d/a", b"hello\n")?;
         play.holds("d/sub/b", b"some more\n")
     })

@@ -30,8 +30,7 @@ pub(in crate::matrix) const SCENES: &[Scene] = &[
 fn plant(play: &mut Play<'_>) -> Result<()> {
     play.prepare(|play| {
         play.write("a", b"hello\n")?;
-        play.chirp("mkdir /d")?;
-        play.chirp("put a /d/a")?;
+        play.script("mkdir /d\nput a /d/a\n")?;
         play.holds("d/a", b"hello\n")
     })
 }
