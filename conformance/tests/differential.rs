@@ -18,7 +18,12 @@ use conformance::program::{Maker, Program};
 use conformance::target::{Options, Server};
 
 /// The servers' options and the seeds of the scripts that are played with them.
-const SEEDS: [(&str, Range<u64>); 1] = [("", 1..160)];
+const SEEDS: [(&str, Range<u64>); 4] = [
+    ("", 1..80),
+    ("-F 1MB", 2000..2040),
+    ("-A {DEFAULT_ACL}", 1000..1040),
+    ("--jobs", 4000..4020),
+];
 /// After this no further script is begun: the machine is too busy for all of them.
 const TIME: Duration = Duration::from_secs(100);
 

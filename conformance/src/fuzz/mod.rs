@@ -32,7 +32,7 @@ pub mod tree;
 use chirp_proto::{Request, encode};
 
 /// The servers' options with which scripts are played, each set on a pair of servers of its own.
-pub const OPTIONS: [&str; 2] = ["", "-F 1MB"];
+pub const OPTIONS: [&str; 3] = ["", "-F 1MB", "--jobs"];
 
 /// A subject of a script; each has a connection of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Plays steps on one server.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -29,6 +30,8 @@ const TICKET_SECONDS: i64 = 36_000;
 /// What the ticket of the last subject leaves of its owner's rights in [`PLACE`].
 const TICKET_RIGHTS: &[u8] = b"rwlda";
 
+/// Replies to the removal of the place after which it is not there.
+const GONE: [&[u8]; 2] = [b"0\n", b"-3\n"];
 /// What its account may do in the root of a new server.
 const ROOT_RIGHTS: &[u8] = b"rwlda";
 /// What stands in the options of a server with a default list (see [`crate::target::Options`]), which then
@@ -70,6 +73,10 @@ impl<'a> Player<'a> {
         // A script may have left a link in its stead.
         ask(By::Unix, Request::Unlink { path: path.clone() }, b"")?;
         let removed = ask(By::Unix, Request::Rmall { path: path.clone() }, b"")?;
+        if let (Some(root), false) = (server.served(), GONE.contains(&&removed[..])) {
+            // The reference does not get all allocations (`-Q`) away again.
+            fs::remove_dir_all(root.join(PLACE.trim_start_matches('/')))?;
+        }
         let mut list = Vec::new();
         if server.served().is_some() {
             list.push(Request::Resetacl {

@@ -127,7 +127,9 @@ mod tests {
         let digest = "0123456789abcdef0123456789abcdef";
         let other = "f".repeat(32);
         assert_eq!(
-            normal.apply(&format!("é /tmp/x/ü inode: {digest} {other}\ninode:  77\n{digest}")),
+            normal.apply(&format!(
+                "é /tmp/x/ü inode: {digest} {other}\ninode:  77\n{digest}"
+            )),
             "é {WORK}/ü inode: DIGEST0 DIGEST1\ninode:  I\nDIGEST0"
         );
         assert_eq!(
