@@ -572,7 +572,7 @@ impl Execution {
             cmd_id = self.record.cmd_id,
             subject = self.record.subject,
             cmd = field("cmd"),
-            path = field("path"),
+            path = field("path").unwrap_or_else(|| "\"/\"".to_owned()),
             exited = results.finished,
             code = results.exit_code_or_signal,
             limit = results.limit.as_deref(),
