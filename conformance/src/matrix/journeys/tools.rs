@@ -151,11 +151,12 @@ fn put_of_streams(play: &mut Play<'_>) -> Result<()> {
 }
 
 fn put_follow(play: &mut Play<'_>) -> Result<()> {
-    // It follows the file for ever. The servers write the rest down when it is gone.
+    // It follows the file for ever. Servers write whole blocks down at once, so that all of these are there
+    // before it is ended; what it has not sent by then is lost.
     play.shell(&format!(
-        "seq 1 200000 > log; chirp_put -f {ACCESS} log {{HOST}} /log & i=0; \
-         while [ $i -lt 500 ] && ! [ \"$(stat -c %s {{ROOT}}/log 2>/dev/null || echo 0)\" -gt 1000000 ]; \
-         do i=$((i+1)); sleep 0.01; done; exec 2>/dev/null; kill $!; wait $!; test $i -lt 500"
+        "seq 1 300000 | head -c 1310720 > log; chirp_put -f {ACCESS} log {{HOST}} /log & i=0; \
+         while [ $i -lt 3000 ] && ! [ \"$(stat -c %s {{ROOT}}/log 2>/dev/null || echo 0)\" -eq 1310720 ]; \
+         do i=$((i+1)); sleep 0.01; done; exec 2>/dev/null; kill $!; wait $!; test $i -lt 3000"
     ))?;
     let length = std::fs::metadata(play.work().join("log"))?.len();
     play.wait_for_bytes(&["log"], length)
