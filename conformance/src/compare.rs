@@ -88,6 +88,12 @@ impl Expected {
         self.eof && self.or.as_ref().is_none_or(|other| other.eof())
     }
 
+    /// Returns whether the server closes the connection after one of the replies.
+    #[must_use]
+    pub fn may_close(&self) -> bool {
+        self.eof || self.or.as_ref().is_some_and(|other| other.may_close())
+    }
+
     /// Returns whether `reply` is all of what is expected, so that no more should come.
     #[must_use]
     pub fn complete(&self, reply: &[u8]) -> bool {
