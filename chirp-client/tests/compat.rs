@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::Instant;
 
 use support::{LIMIT, Reference};
@@ -287,9 +287,8 @@ impl Drop for Running {
     }
 }
 
-#[test]
-fn what_a_pipe_brings_is_there_before_the_pipe_ends() {
-    let server = Reference::start();
+/// Starts a `chirp_put` of a pipe to `/piped`, and waits until its first line is there.
+fn piping(server: &Reference) -> (Running, ChildStdin) {
     let directory = server.outside("local");
     let mut command = tool(Whose::Ours, "chirp_put", &directory);
     command
@@ -299,6 +298,13 @@ fn what_a_pipe_brings_is_there_before_the_pipe_ends() {
     let mut stdin = child.0.stdin.take().unwrap();
     stdin.write_all(b"first\n").unwrap();
     wait_for(&server.root().join("piped"), "first\n");
+    (child, stdin)
+}
+
+#[test]
+fn what_a_pipe_brings_is_there_before_the_pipe_ends() {
+    let server = Reference::start();
+    let (mut child, mut stdin) = piping(&server);
     stdin.write_all(b"second\n").unwrap();
     drop(stdin);
     assert!(child.0.wait().unwrap().success());
@@ -308,15 +314,7 @@ fn what_a_pipe_brings_is_there_before_the_pipe_ends() {
 #[test]
 fn an_interrupted_tool_says_so_by_its_status() {
     let server = Reference::start();
-    let directory = server.outside("local");
-    let mut command = tool(Whose::Ours, "chirp_put", &directory);
-    command
-        .args(["-a", "address", "-", &server.address(), "/piped"])
-        .stdin(Stdio::piped());
-    let mut child = Running(command.spawn().unwrap());
-    let mut stdin = child.0.stdin.take().unwrap();
-    stdin.write_all(b"first\n").unwrap();
-    wait_for(&server.root().join("piped"), "first\n");
+    let (mut child, stdin) = piping(&server);
     let pid = rustix::process::Pid::from_child(&child.0);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(child.0.wait().unwrap().code(), Some(130));

@@ -9,10 +9,12 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use chirp_proto::request::{ExecutionName, OutputStream};
 use exec_ext::client::StreamError;
 use exec_ext::request::{ExecRequest, OutputTo};
-use exec_ext::runner::{Executions, ExecutionsConfig};
+use exec_ext::runner::{Execution, Executions, ExecutionsConfig, Started};
 use exec_ext::status::State;
 use support::{SUBJECT, World, runs, serve, sh, until, with_id, with_stdin, within};
 
@@ -20,6 +22,20 @@ use support::{SUBJECT, World, runs, serve, sh, until, with_id, with_stdin, withi
 fn restarted(world: &World) -> Executions {
     let transient = world.directory.path().join("transient");
     Executions::new(ExecutionsConfig::new(transient)).unwrap()
+}
+
+/// Attaches to an execution as a client that has had none of its streams, and returns what it fails with.
+async fn come_back(execution: Arc<Execution>, request: &ExecRequest) -> StreamError {
+    let attach = execution.attach_at(0, 0).unwrap();
+    let started = Started {
+        execution,
+        attach: Some(attach),
+        existing: true,
+    };
+    let client = serve(started, Default::default());
+    within(client.collect(request, Some(&b""[..])))
+        .await
+        .unwrap_err()
 }
 
 fn named(cmd_id: &str) -> ExecutionName {
@@ -66,7 +82,7 @@ async fn an_ended_execution_survives_with_its_status_and_captured_output() {
     assert_eq!(rest.len(), 300_000 - 262_144);
     assert!(executions.find("unix:other", &name, false).is_none());
     // It is the same execution, and not run again.
-    let received = std::sync::Arc::new(ExecRequest::parse(&request.to_json()).unwrap());
+    let received = Arc::new(ExecRequest::parse(&request.to_json()).unwrap());
     let again = executions
         .start(SUBJECT, received, || panic!("started again"))
         .await
@@ -118,16 +134,7 @@ async fn output_that_nobody_had_is_missing_after_a_restart_and_said_to_be() {
     assert_eq!((status.out_from, status.out_to), (0, 0));
     assert_eq!(status.results.unwrap().out_bytes, 5);
     request.detach = false;
-    let attach = execution.attach_at(0, 0).unwrap();
-    let started = exec_ext::runner::Started {
-        execution,
-        attach: Some(attach),
-        existing: true,
-    };
-    let client = serve(started, Default::default());
-    let error = within(client.collect(&request, Some(&b""[..])))
-        .await
-        .unwrap_err();
+    let error = come_back(execution, &request).await;
     assert!(
         matches!(
             error,
@@ -172,16 +179,7 @@ async fn what_ran_when_the_server_died_is_lost_and_ended_wherever_it_hides() {
         assert!(!runs(pid.parse().unwrap()), "{pid} survived");
     }
     // A client that comes back learns that nobody knows.
-    let attach = lost.attach_at(0, 0).unwrap();
-    let started = exec_ext::runner::Started {
-        execution: lost,
-        attach: Some(attach),
-        existing: true,
-    };
-    let client = serve(started, Default::default());
-    let error = within(client.collect(&request, Some(&b""[..])))
-        .await
-        .unwrap_err();
+    let error = come_back(lost, &request).await;
     assert!(matches!(error, StreamError::Killed), "{error}");
 }
 

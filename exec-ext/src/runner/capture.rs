@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Notify, watch};
 
 use super::budget::Budget;
-use super::window::{Closing, PipeEnd, end_of, waiting_in};
+use super::window::{Closing, PipeEnd, Quota, end_of, waiting_in};
 
 /// Bytes read from a pipe at once; what a pipe holds by default.
 const READ_MAX: usize = 64 * 1024;
@@ -177,16 +177,10 @@ impl Capture {
         pipe: pipe::Receiver,
         mut closing: watch::Receiver<Closing>,
     ) -> PipeEnd {
-        // How many bytes are still to be taken, once that is bounded.
-        let mut rest = None;
+        let mut quota = Quota::default();
         let end = loop {
             let told = *closing.borrow_and_update();
-            match (told, rest) {
-                (Closing::Now, _) => break end_of(&pipe),
-                (Closing::Drain, None) => rest = Some(waiting_in(&pipe)),
-                _ => {}
-            }
-            if rest == Some(0) {
+            if quota.is_used_up(told, &pipe) {
                 break end_of(&pipe);
             }
             tokio::select! {
@@ -194,12 +188,12 @@ impl Capture {
                 _ = closing.changed() => continue,
             }
             // Only now: a program that says nothing costs no buffer.
-            let mut bytes = vec![0; rest.unwrap_or(READ_MAX).min(READ_MAX)];
+            let mut bytes = vec![0; quota.most(READ_MAX)];
             match pipe.try_read(&mut bytes) {
                 Ok(0) => break PipeEnd::Closed,
                 Ok(count) => {
                     bytes.truncate(count);
-                    rest = rest.map(|rest| rest.saturating_sub(count));
+                    quota.took(count);
                     self.take(bytes).await;
                 }
                 Err(error)

@@ -54,6 +54,32 @@ pub(super) enum Closing {
     Now,
 }
 
+/// How many bytes of a pipe a pump still takes, once [`Closing`] has bounded that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Quota(Option<usize>);
+
+impl Quota {
+    /// Heeds what the pump was told, and says whether it takes nothing more.
+    pub(super) fn is_used_up(&mut self, told: Closing, pipe: &pipe::Receiver) -> bool {
+        match (told, self.0) {
+            (Closing::Now, _) => return true,
+            (Closing::Drain, None) => self.0 = Some(waiting_in(pipe)),
+            _ => {}
+        }
+        self.0 == Some(0)
+    }
+
+    /// Returns how many bytes to read at once, of at most `limit`.
+    pub(super) fn most(self, limit: usize) -> usize {
+        self.0.map_or(limit, |rest| rest.min(limit))
+    }
+
+    /// Notes that so many bytes were taken.
+    pub(super) fn took(&mut self, count: usize) {
+        self.0 = self.0.map(|rest| rest.saturating_sub(count));
+    }
+}
+
 /// How reading a pipe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PipeEnd {
@@ -164,27 +190,21 @@ impl Window {
         pipe: pipe::Receiver,
         mut closing: watch::Receiver<Closing>,
     ) -> PipeEnd {
-        // How many bytes are still to be taken, once that is bounded.
-        let mut rest = None;
+        let mut quota = Quota::default();
         let end = loop {
             let told = *closing.borrow_and_update();
-            match (told, rest) {
-                (Closing::Now, _) => break end_of(&pipe),
-                (Closing::Drain, None) => rest = Some(waiting_in(&pipe)),
-                _ => {}
-            }
-            if rest == Some(0) {
+            if quota.is_used_up(told, &pipe) {
                 break end_of(&pipe);
             }
             let (freed, given_back) = (self.room.notified(), self.budget.room.notified());
-            match self.read(&pipe, rest.unwrap_or(READ_MAX)) {
+            match self.read(&pipe, quota.most(READ_MAX)) {
                 Ok(Read::Full) => tokio::select! {
                     () = freed => {}
                     () = given_back => {}
                     _ = closing.changed() => {}
                 },
                 Ok(Read::Bytes(count)) => {
-                    rest = rest.map(|rest| rest.saturating_sub(count));
+                    quota.took(count);
                     self.activity.notify_waiters();
                 }
                 Ok(Read::End) => break PipeEnd::Closed,
