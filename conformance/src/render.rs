@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
+use anyhow::Result;
+
 use crate::coverage::{Coverage, Status};
 use crate::differences::{Difference, Differences};
 use crate::fuzz::accepted::Accepted;
 use crate::guided::Guided;
 use crate::matrix;
 use crate::proof::Proof;
-use crate::vector::{Level, Vector};
+use crate::vector::{self, Level, Vector};
 
 const HEAD: &str = "\
 # Conformance
@@ -33,9 +35,25 @@ otherwise, the answer is listed here with its reason and tested as strictly as t
 that our server no longer needs fails the run.
 ";
 
-/// Returns the text of `CONFORMANCE.md`.
-#[must_use]
-pub fn page(
+/// Returns the text of `CONFORMANCE.md` from the lists as this program was built with them.
+///
+/// # Errors
+///
+/// Fails if a list is damaged, or has entries that nothing needs.
+pub fn page() -> Result<String> {
+    let vectors = vector::recorded()?;
+    Ok(written(
+        &vectors,
+        &Differences::accepted(&vectors)?,
+        &Accepted::load()?,
+        &matrix::accepted::Accepted::written()?,
+        &Coverage::written()?,
+        &Proof::written()?,
+        &Guided::written()?,
+    ))
+}
+
+fn written(
     vectors: &[Vector],
     differences: &Differences,
     random: &Accepted,
@@ -236,13 +254,14 @@ fn long_runs(page: &mut String, guided: &Guided) {
             "| `{}` | {} | {} |",
             target.name,
             target.reads,
-            thousands(target.executions)
+            thousands(&target.executions.to_string())
         );
     }
 }
 
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
+/// Groups the digits of a whole number by thousands.
+#[must_use]
+pub fn thousands(digits: &str) -> String {
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {

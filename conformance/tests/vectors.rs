@@ -12,16 +12,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use conformance::compare::Expected;
-use conformance::coverage::Coverage;
 use conformance::differences::{Differences, path};
-use conformance::fuzz::accepted::Accepted;
-use conformance::guided::Guided;
 use conformance::program::{Maker, Program};
-use conformance::proof::Proof;
+use conformance::render;
 use conformance::script::Player;
 use conformance::target::{Options, Server};
 use conformance::vector::{self, Vector};
-use conformance::{matrix, render};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Vectors that are one story, from the creation of a job to its end, and not to be mixed with others.
@@ -144,21 +140,11 @@ fn shorten(text: &str) -> String {
 /// The page is that of today's lists, and every line of them is needed.
 fn page_is_up_to_date() -> Trial {
     let judge = || -> Result<()> {
-        let vectors = vector::recorded()?;
-        let page = render::page(
-            &vectors,
-            &Differences::accepted(&vectors)?,
-            &Accepted::load()?,
-            &matrix::accepted::Accepted::written()?,
-            &Coverage::written()?,
-            &Proof::written()?,
-            &Guided::written()?,
-        );
         let path = path("../CONFORMANCE.md");
         let written =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         ensure!(
-            written == page,
+            written == render::page()?,
             "CONFORMANCE.md is stale; run: cargo run -p conformance -- render"
         );
         Ok(())

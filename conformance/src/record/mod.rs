@@ -62,10 +62,13 @@ fn all() -> Vec<Vec<Vector>> {
     let mut groups: Vec<Vec<Vector>> = Vec::new();
     for template in Kind::ALL.iter().flat_map(|kind| Template::of(*kind)) {
         let mut cases = words::cases(&template);
-        cases.extend(rights::cases(&template));
-        cases.extend(objects::cases(&template));
-        cases.extend(numbers::cases(&template));
-        cases.extend(paths::cases(&template));
+        // What another template of the request has been varied in already.
+        if !template.again {
+            cases.extend(rights::cases(&template));
+            cases.extend(objects::cases(&template));
+            cases.extend(numbers::cases(&template));
+            cases.extend(paths::cases(&template));
+        }
         let verb = |group: &[Vector]| group.first().map(|case| case.verb().to_owned());
         let same = groups.iter().position(|group| verb(group) == verb(&cases));
         match same.and_then(|at| groups.get_mut(at)) {

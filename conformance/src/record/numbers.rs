@@ -46,9 +46,6 @@ const OVERLONG: usize = 300;
 #[must_use]
 pub fn cases(template: &Template) -> Vec<Vector> {
     let mut cases = Vec::new();
-    if template.again {
-        return cases;
-    }
     for (at, (word, kind)) in template.words.iter().enumerate() {
         let Word::Number(kind, good) = kind else {
             continue;

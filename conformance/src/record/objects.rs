@@ -137,9 +137,6 @@ const WHOLE: &[&str] = &[
 #[must_use]
 pub fn cases(template: &Template) -> Vec<Vector> {
     let mut cases = Vec::new();
-    if template.again {
-        return cases;
-    }
     let most = match () {
         () if WHOLE.contains(&template.verb) => Tried::Seldom,
         () if template.alike() => Tried::Always,

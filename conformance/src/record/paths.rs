@@ -63,9 +63,6 @@ const NAMED: &[&str] = &["putfile"];
 #[must_use]
 pub fn cases(template: &Template) -> Vec<Vector> {
     let mut cases = Vec::new();
-    if template.again {
-        return cases;
-    }
     for (at, (word, kind)) in template.words.iter().enumerate() {
         let Word::Path(role) = kind else {
             continue;

@@ -5,6 +5,7 @@ use std::fs;
 use std::thread;
 
 use anyhow::Result;
+use conformance::render::thousands;
 use serde_json::{Value, json};
 
 use crate::copies::{self, table::Line};
@@ -222,15 +223,7 @@ fn number(value: f64) -> String {
     if value < 100.0 {
         return format!("{value:.1}");
     }
-    let digits = format!("{value:.0}");
-    let mut grouped = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    thousands(&format!("{value:.0}"))
 }
 
 /// Names the machine: numbers without it say nothing.

@@ -6,13 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use conformance::coverage::Coverage;
-use conformance::differences::{Differences, path};
-use conformance::fuzz::accepted::Accepted;
-use conformance::guided::Guided;
-use conformance::proof::Proof;
+use conformance::differences::path;
 use conformance::suite::results::Conclusion;
-use conformance::{matrix, record, render, seeds, vector};
+use conformance::{record, render, seeds, vector};
 
 mod compare;
 mod examples;
@@ -121,19 +117,9 @@ fn run(command: Command) -> Result<Conclusion> {
             Ok(Conclusion::Same)
         }
         Command::Render => {
-            let vectors = vector::recorded()?;
-            let differences = Differences::accepted(&vectors)?;
-            let page = render::page(
-                &vectors,
-                &differences,
-                &Accepted::load()?,
-                &matrix::accepted::Accepted::written()?,
-                &Coverage::written()?,
-                &Proof::written()?,
-                &Guided::written()?,
-            );
             let path = path("../CONFORMANCE.md");
-            fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+            fs::write(&path, render::page()?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
             Ok(Conclusion::Same)
         }
         Command::Seeds { directory } => {
