@@ -18,8 +18,10 @@ use rustix::fs::{
     Timestamps,
 };
 use rustix::io::Errno;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::facts::Facts;
+use super::threads::busy;
 use crate::Error;
 
 /// Zeros of this length, at a multiple of it, are a hole where the original has holes.
@@ -153,6 +155,7 @@ impl Directory {
             length: 0,
             holes: false,
             keep: false,
+            _busy: busy(),
         })
     }
 
@@ -182,6 +185,7 @@ impl Directory {
             length,
             holes: false,
             keep: true,
+            _busy: busy(),
         })
     }
 
@@ -318,6 +322,8 @@ pub(super) struct Unfinished {
     /// Whether zeros are left out.
     holes: bool,
     keep: bool,
+    /// Until it has its name or is removed.
+    _busy: TaskTrackerToken,
 }
 
 impl Unfinished {

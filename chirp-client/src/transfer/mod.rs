@@ -21,6 +21,7 @@
 //! | `firsts` | files with several names |
 //! | `space` | whether a tree fits, before its first byte goes |
 //! | `job`, `tally`, `worker` | what belongs to one running transfer |
+//! | `threads` | local work on threads that may block |
 //! | `place`, `source` | what target names mean; local files with a length that holds |
 
 mod compare;
@@ -39,6 +40,7 @@ mod send;
 mod source;
 mod space;
 mod tally;
+mod threads;
 mod worker;
 
 use std::fmt;
@@ -48,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use get::get;
 pub use put::{put, put_file};
+pub use threads::settled;
 
 use crate::Error;
 

@@ -10,9 +10,9 @@ use super::facts::{Facts, Kind};
 use super::finish;
 use super::job::Job;
 use super::local::local;
-use super::put::blocking;
 use super::send::{beside, put_away, temporary_name};
 use super::source::Source;
+use super::threads::blocking;
 use crate::verbs::body::CHUNK;
 use crate::{Client, Error};
 

@@ -22,6 +22,7 @@ use super::send::{self, Item, What};
 use super::source::Source;
 use super::space::{self, Totals};
 use super::tally::{Count, Tally};
+use super::threads::blocking;
 use super::worker::{Queue, for_each_directory};
 use super::{Action, Existing, Summary, TransferOptions, place};
 use crate::error::printable;
@@ -556,18 +557,4 @@ async fn read_batch(mut reading: ReadDir, path: PathBuf) -> Result<(ReadDir, Vec
         Ok((reading, batch))
     })
     .await
-}
-
-/// Does local work on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        let reason = "the thread that did it was lost";
-        Err(local(
-            "work on",
-            Path::new("."),
-            std::io::Error::other(reason),
-        ))
-    })
 }

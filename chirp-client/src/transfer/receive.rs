@@ -15,10 +15,10 @@ use super::compare::Work;
 use super::facts::Facts;
 use super::job::Job;
 use super::local::{Directory, Unfinished, local};
-use super::put::blocking;
 use super::send::PART_MIN;
 use super::space;
 use super::tally::{Count, Tally};
+use super::threads::{blocking, joined, spawn};
 use super::worker::{Queue, Worker};
 use crate::verbs::body::CHUNK;
 use crate::{Body, Client, Error};
@@ -93,9 +93,7 @@ pub(super) async fn receive(job: &Job<'_>, queue: &Queue<Item>) -> Result<(), Er
         if writing.is_none() && !waiting.is_empty() {
             let batch = std::mem::take(&mut waiting);
             let (tally, style) = (job.tally.clone(), Style::of(job));
-            writing = Some(tokio::task::spawn_blocking(move || {
-                write_all(&tally, batch, style)
-            }));
+            writing = Some(spawn(move || write_all(&tally, batch, style)));
         }
         let room = running.len() < IN_FLIGHT && in_flight < BYTES_IN_FLIGHT;
         let items = if !again.is_empty() && room {
@@ -250,13 +248,6 @@ fn write(item: &Item, content: Bytes, style: Style) -> Result<(), Error> {
     style.finish(begun, item)
 }
 
-fn joined<T>(result: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
-    result.unwrap_or_else(|_| {
-        let reason = std::io::Error::other("the thread that did it was lost");
-        Err(local("write", std::path::Path::new("."), reason))
-    })
-}
-
 /// Receives one entry; the content of a small file is handed back to be written.
 async fn entry(job: &Job<'_>, client: &Client, item: &Item) -> Result<Option<Bytes>, Error> {
     let work = match item.what {
@@ -365,7 +356,7 @@ impl Writer {
     /// Waits for what is being written, and begins to write more.
     async fn write(self, pieces: Vec<Bytes>) -> Result<Self, Error> {
         let mut begun = self.done().await?;
-        Ok(Self::Busy(tokio::task::spawn_blocking(move || {
+        Ok(Self::Busy(spawn(move || {
             begun.write(&pieces)?;
             Ok(begun)
         })))

@@ -34,7 +34,6 @@ fn main() -> ExitCode {
     let cli = Cli::parse_from(arguments);
     colour::choose(cli.color);
     let program = cli.command.as_ref().is_some_and(commands::runs_a_program);
-    let writes = cli.command.as_ref().is_some_and(commands::writes_files);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(shown(cli.debug.as_deref()))
@@ -45,15 +44,9 @@ fn main() -> ExitCode {
         .build();
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(commands::run(cli));
-            if writes {
-                // Threads remove what they have begun and nobody waits for any more.
-                runtime.shutdown_timeout(CLEANING_MAX);
-            } else {
-                // A thread may still wait in a read of the terminal: nobody needs what it would
-                // bring.
-                runtime.shutdown_background();
-            }
+            let result = runtime.block_on(settled(commands::run(cli)));
+            // A thread may still wait in a read of the terminal: nobody needs what it would bring.
+            runtime.shutdown_background();
             result
         }
         Err(error) => Err(commands::Failure::Other(format!(
@@ -73,6 +66,13 @@ fn shown(wish: Option<&str>) -> EnvFilter {
         Some(filter) => EnvFilter::new(filter),
         None => EnvFilter::from_env("CHIRP_CLIENT_LOG"),
     }
+}
+
+/// Does the work, and waits until what it began and did not finish on this machine is removed.
+async fn settled<T>(work: impl Future<Output = T>) -> T {
+    let result = work.await;
+    let _in_time = tokio::time::timeout(CLEANING_MAX, chirp_client::transfer::settled()).await;
+    result
 }
 
 /// The longest that the program waits at its end for files that are being written.

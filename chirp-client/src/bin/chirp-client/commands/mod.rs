@@ -181,11 +181,6 @@ pub(crate) const fn runs_a_program(command: &Command) -> bool {
     )
 }
 
-/// Returns whether files of this machine may be half-written when the command fails.
-pub(crate) const fn writes_files(command: &Command) -> bool {
-    matches!(command, Command::Get(_) | Command::Sync(_))
-}
-
 /// Connects and runs the command, or a session of commands.
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut options = ConnectOptions::new(cli.host);

@@ -135,7 +135,7 @@ fn with<T: Parser + Logged>(
         .build();
     match runtime {
         Ok(runtime) => {
-            let ending = runtime.block_on(unless_ended(work(options)));
+            let ending = runtime.block_on(crate::settled(unless_ended(work(options))));
             // A thread may still wait in a read of the terminal: nobody needs what it would bring.
             runtime.shutdown_background();
             ending.into()
