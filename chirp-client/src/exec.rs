@@ -57,6 +57,7 @@ pub struct Execution {
     window: u64,
     settings: StreamSettings,
     begun: Arc<OnceLock<Position>>,
+    stdin_from: u64,
     duplex: Duplex,
 }
 
@@ -72,6 +73,14 @@ impl Execution {
     #[must_use]
     pub fn begun(&self) -> Arc<OnceLock<Position>> {
         Arc::clone(&self.begun)
+    }
+
+    /// Takes the `stdin` of [`Execution::run`] for what lies behind so many bytes of it. The server must
+    /// have had them: [`Status::stdin_received`].
+    #[must_use]
+    pub const fn with_stdin_from(mut self, offset: u64) -> Self {
+        self.stdin_from = offset;
+        self
     }
 
     /// Uses other times for finding a lost connection.
@@ -114,7 +123,8 @@ impl Execution {
         let stream = ExecStream::new(reader, writer, BytesMut::new(), &self.request)
             .with_settings(self.settings)
             .with_window(self.window)
-            .noting(self.begun);
+            .noting(self.begun)
+            .with_stdin_from(self.stdin_from);
         let finished = match stream.run(stdin, out, err, control).await {
             Ok(finished) => finished,
             Err(error) => return Err(stream_error(&self.client, error)),
@@ -159,6 +169,7 @@ impl Client {
             window,
             settings: StreamSettings::default(),
             begun: Arc::default(),
+            stdin_from: 0,
             duplex,
         })
     }
@@ -252,6 +263,7 @@ impl Client {
             window,
             settings: StreamSettings::default(),
             begun: Arc::default(),
+            stdin_from: 0,
             duplex,
         };
         Ok((status, execution))

@@ -35,6 +35,7 @@ pub struct ExecStream<R, W> {
     out_streamed: bool,
     err_streamed: bool,
     begun: Arc<OnceLock<Position>>,
+    stdin_from: u64,
 }
 
 /// What a caller may ask for while the program runs.
@@ -136,7 +137,15 @@ where
             out_streamed: request.stdout == OutputTo::Stream,
             err_streamed: request.stderr == OutputTo::Stream,
             begun: Arc::default(),
+            stdin_from: 0,
         }
+    }
+
+    /// Takes `stdin` for what lies behind so many bytes of it, which the server has had.
+    #[must_use]
+    pub fn with_stdin_from(mut self, offset: u64) -> Self {
+        self.stdin_from = offset;
+        self
     }
 
     /// Notes where the streams stood when this client was attached, for whoever has to go on after the
@@ -197,6 +206,7 @@ where
             out_streamed,
             err_streamed,
             begun,
+            stdin_from,
         } = self;
         let client = Client {
             settings,
@@ -204,6 +214,7 @@ where
             out_streamed,
             err_streamed,
             begun,
+            stdin_from,
             wake: Notify::new(),
             state: Mutex::default(),
         };
@@ -234,6 +245,8 @@ struct Client {
     out_streamed: bool,
     err_streamed: bool,
     begun: Arc<OnceLock<Position>>,
+    /// The offset of the first byte of the input that it was given.
+    stdin_from: u64,
     /// Told by the reading half when the writing half has something to do.
     wake: Notify,
     state: Mutex<State>,
@@ -488,7 +501,9 @@ impl Client {
             };
             let ack_due = unacked_since.map(|since| since + ACK_DELAY);
             let skipping = match position {
-                Some(position) => *skip.get_or_insert(position.stdin),
+                Some(position) => {
+                    *skip.get_or_insert_with(|| position.stdin.saturating_sub(self.stdin_from))
+                }
                 None => 0,
             };
             closed |= position.is_some_and(|position| position.eof);

@@ -540,3 +540,41 @@ async fn a_lost_server_is_noticed() {
     assert_eq!(execution.status().state, State::Running);
     within(world.executions.shutdown(Duration::from_secs(20))).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_may_begin_behind_what_the_server_has_had() {
+    // The server has had 5 bytes; the caller's input begins with the byte at 0, at 5, at 3.
+    for (from, input) in [(0, "01234rest"), (5, "rest"), (3, "34rest")] {
+        let request = with_stdin(ExecRequest::new("cat"));
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (reader, writer) = tokio::io::split(near);
+        let stream =
+            ExecStream::new(reader, writer, BytesMut::new(), &request).with_stdin_from(from);
+        let (_sender, mut control) = mpsc::channel(1);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let run = async {
+            let ran = stream.run(Some(input.as_bytes()), &mut out, &mut err, &mut control);
+            // The connection ends with what is left of it here.
+            ran.await.map(drop)
+        };
+        let script = async {
+            let (mut far_reader, mut far_writer) = tokio::io::split(far);
+            let begin = far_writer.write_all(b"at 0 0 5 0\ncredit 100\n");
+            begin.await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"eof\n") {
+                far_reader.read_buf(&mut seen).await.unwrap();
+            }
+            far_writer.write_all(&end(0)).await.unwrap();
+            far_reader.read_to_end(&mut Vec::new()).await.unwrap();
+            seen
+        };
+        let (outcome, seen) = within(async { tokio::join!(run, script) }).await;
+        outcome.unwrap();
+        assert_eq!(
+            String::from_utf8(seen).unwrap(),
+            "in 4\nresteof\n",
+            "{from}"
+        );
+    }
+}

@@ -169,14 +169,16 @@ pub(super) async fn stream(
             let (out, err) = (begun.out + out.count, begun.err + err.count);
             let join = async |next: &Client| next.exec_attach(name, out, err).await;
             let (status, joined) = resume::again(client, error, join).await?;
-            if let Some(input) = &mut input
-                && !input.restart(status.stdin_received)
-            {
-                let reason =
-                    "more standard input was lost with the connection than can be sent again";
-                return Err(Failure::Other(format!("{}: {reason}", client.host())));
-            }
-            execution = joined;
+            let received = status.stdin_received;
+            let from = match &mut input {
+                Some(input) => input.restart(received).ok_or_else(|| {
+                    let reason =
+                        "more standard input was lost with the connection than can be sent again";
+                    Failure::Other(format!("{}: {reason}", client.host()))
+                })?,
+                None => received,
+            };
+            execution = joined.with_stdin_from(from);
         }
     };
     let ending = tokio::select! {
