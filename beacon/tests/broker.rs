@@ -270,6 +270,25 @@ async fn users_have_passcodes_and_roles() {
 }
 
 #[tokio::test]
+async fn a_refusal_has_the_escapes_of_the_version_that_was_asked_for() {
+    let broker = Running::start(with_users()).await;
+    for (ask, want) in [
+        ("", "message:Bad CONNECT: wrong"),
+        ("accept-version:1.0\n", "message:Bad CONNECT: wrong"),
+        ("accept-version:1.1\n", "message:Bad CONNECT\\c wrong"),
+        ("accept-version:1.2\n", "message:Bad CONNECT\\c wrong"),
+    ] {
+        let mut raw = Raw::open(broker.address).await;
+        raw.send(&format!("CONNECT\n{ask}login:x\n\n\0")).await;
+        let mut said = String::new();
+        let read = tokio::io::AsyncReadExt::read_to_string(&mut raw.stream, &mut said);
+        timeout(PATIENCE, read).await.unwrap().unwrap();
+        assert!(said.contains(want), "{ask:?}: {said}");
+    }
+    broker.stop().await;
+}
+
+#[tokio::test]
 async fn whoever_does_not_connect_in_time_is_told_and_closed() {
     let limits = BrokerLimits {
         connect: Duration::from_millis(300),

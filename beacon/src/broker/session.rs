@@ -63,11 +63,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Returns the version in use; 1.2 before one is agreed.
-    pub(super) fn version(&self) -> Version {
-        self.login.map_or(Version::V1_2, |(version, _)| version)
-    }
-
     /// Returns whether CONNECT was accepted.
     pub(super) fn is_connected(&self) -> bool {
         self.login.is_some()
@@ -112,7 +107,7 @@ impl<'a> Session<'a> {
             _ => return Err(refusal(format!("unknown command {}", frame.command))),
         };
         if let Some(receipt) = frame.header("receipt") {
-            self.reply(&Frame::new("RECEIPT").with("receipt-id", receipt));
+            self.reply(&Frame::new("RECEIPT").with("receipt-id", receipt), version);
         }
         Ok(step)
     }
@@ -130,7 +125,13 @@ impl<'a> Session<'a> {
         let error = error
             .with("content-type", "text/plain")
             .with_body(format!("{}\n", refusal.message));
-        self.outbox.close(Some(encode(&error, self.version())));
+        // Before a version is agreed, the one that the peer asked for; who asks for none has no escapes.
+        let asked = || Version::negotiate(frame.and_then(|frame| frame.header("accept-version")));
+        let version = match self.login {
+            Some((version, _)) => version,
+            None => asked().unwrap_or(Version::V1_0),
+        };
+        self.outbox.close(Some(encode(&error, version)));
     }
 
     fn connect(&mut self, frame: &Frame) -> Result<Step, Refusal> {
@@ -161,6 +162,7 @@ impl<'a> Session<'a> {
                 .with("session", self.connection.to_string())
                 .with("server", concat!("beacon/", env!("CARGO_PKG_VERSION")))
                 .with("heart-beat", format!("{own},{own}")),
+            version,
         );
         Ok(Step::Connected {
             version,
@@ -291,8 +293,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn reply(&self, frame: &Frame) {
-        self.outbox.push(encode(frame, self.version()), None);
+    fn reply(&self, frame: &Frame, version: Version) {
+        self.outbox.push(encode(frame, version), None);
     }
 }
 

@@ -90,9 +90,16 @@ impl Raw {
 
     /// Opens a connection of that version.
     pub async fn connected(address: SocketAddr, version: &str) -> Self {
+        Self::connected_with(address, version, "host:x\n").await
+    }
+
+    /// Opens a connection of that version with these further header lines.
+    pub async fn connected_with(address: SocketAddr, version: &str, headers: &str) -> Self {
         let mut raw = Self::open(address).await;
-        raw.send(&format!("CONNECT\naccept-version:{version}\nhost:x\n\n\0"))
-            .await;
+        raw.send(&format!(
+            "CONNECT\naccept-version:{version}\n{headers}\n\0"
+        ))
+        .await;
         let frame = raw.expect("CONNECTED").await;
         assert_eq!(frame.header("version"), Some(version));
         raw.decoder
