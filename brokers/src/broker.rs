@@ -198,5 +198,8 @@ pub(crate) const LOG: &str = "log";
 /// Opens the file that a broker's output goes to, at its end.
 pub(crate) fn log(directory: &std::path::Path) -> Result<std::fs::File> {
     let mut options = std::fs::OpenOptions::new();
-    Ok(options.create(true).append(true).open(directory.join(LOG))?)
+    Ok(options
+        .create(true)
+        .append(true)
+        .open(directory.join(LOG))?)
 }

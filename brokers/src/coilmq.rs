@@ -20,7 +20,12 @@ pub(crate) fn start(directory: &Path, address: SocketAddr) -> Result<Processes> 
     command
         .current_dir(directory)
         .args(["-B", "-c", "from coilmq.start import main; main()"])
-        .args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()])
+        .args([
+            "--host",
+            &address.ip().to_string(),
+            "--port",
+            &address.port().to_string(),
+        ])
         .env("PYTHONPATH", packages)
         .env("PYTHONUTF8", "1")
         .stdout(log(directory)?)
@@ -41,7 +46,9 @@ pub fn packages() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let mut above = own.ancestors().skip(1);
     let target = above.find_map(|directory| {
-        let profile = ["debug", "release"].iter().any(|name| directory.ends_with(name));
+        let profile = ["debug", "release"]
+            .iter()
+            .any(|name| directory.ends_with(name));
         profile.then(|| directory.parent()).flatten()
     });
     let target = target.with_context(|| format!("{} is in no target directory", own.display()))?;

@@ -40,7 +40,10 @@ pub(crate) fn start(directory: &Path, address: SocketAddr) -> Result<Processes> 
     let mut server = Command::new(SERVER);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["RABBITMQ_", "ERL_", "NOTIFY_"].iter().any(|prefix| text.starts_with(prefix)) {
+        if ["RABBITMQ_", "ERL_", "NOTIFY_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
             server.env_remove(name);
         }
     }
@@ -50,12 +53,15 @@ pub(crate) fn start(directory: &Path, address: SocketAddr) -> Result<Processes> 
         .env("HOME", directory)
         .env("ERL_EPMD_PORT", names.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_NODENAME", format!("presence{names}@localhost"))
+        // What it has on disk belongs to this name, so it is the same at every start.
+        .env(
+            "RABBITMQ_NODENAME",
+            format!("presence{}@localhost", address.port()),
+        )
         .env("RABBITMQ_DIST_PORT", distribution.to_string())
         .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
         .env("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins"))
-        // One name for both starts: the node's own differs with its port.
         .env("RABBITMQ_MNESIA_DIR", file("mnesia"))
         .env("RABBITMQ_LOG_BASE", file("logs"))
         // Makes the script become the broker instead of waiting for it, so that its process is ours.
@@ -76,12 +82,8 @@ pub(crate) fn start(directory: &Path, address: SocketAddr) -> Result<Processes> 
 /// Returns the accounts, with the least rights that work for presence, and RabbitMQ's own `guest`.
 fn definitions() -> serde_json::Value {
     let user = |name: &str, password: &str| json!({"name": name, "password": password, "tags": ""});
-    let rights = |name: &str, configure: &str, write: &str, read: &str| {
-        json!({"user": name, "vhost": "/", "configure": configure, "write": write, "read": read})
-    };
-    let topic = |name: &str, write: &str, read: &str| {
-        json!({"user": name, "vhost": "/", "exchange": "amq.topic", "write": write, "read": read})
-    };
+    let rights = |name: &str, configure: &str, write: &str, read: &str| json!({"user": name, "vhost": "/", "configure": configure, "write": write, "read": read});
+    let topic = |name: &str, write: &str, read: &str| json!({"user": name, "vhost": "/", "exchange": "amq.topic", "write": write, "read": read});
     let (agent, guest) = (agent_account(), guest_account());
     let subscriptions = "^(stomp-subscription-.*|amq\\.topic)$";
     let presence = "^connections$";

@@ -96,12 +96,10 @@ impl Raw {
     /// Opens a connection of that version with these further header lines.
     pub async fn connected_with(address: SocketAddr, version: &str, headers: &str) -> Self {
         let mut raw = Self::open(address).await;
-        raw.send(&format!(
-            "CONNECT\naccept-version:{version}\n{headers}\n\0"
-        ))
-        .await;
+        raw.send(&format!("CONNECT\naccept-version:{version}\n{headers}\n\0"))
+            .await;
         let frame = raw.expect("CONNECTED").await;
-        assert_eq!(frame.header("version"), Some(version));
+        assert_eq!(frame.header("version").unwrap_or("1.0"), version);
         raw.decoder
             .set_version(Version::from_wire(version).unwrap());
         raw
