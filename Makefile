@@ -4,12 +4,13 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test test-full bench fuzz prove report build install deps format lint docs deny unit clean
+.PHONY: help demo test test-full test-brokers bench fuzz prove report build install deps format lint docs deny unit clean
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
 	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance, fuzzing"
 	@echo "make test-full  also what takes long or needs many open files: 10,000 connections and the like"
+	@echo "make test-brokers  presence over real RabbitMQ and ActiveMQ, which each test starts; two minutes"
 	@echo "make bench   compare with the reference server and a raw floor on this machine"
 	@echo "make fuzz    fuzz every parser for FUZZ_SECONDS (20) seconds each; minutes to build"
 	@echo "make prove   put mistakes into the programs, one at a time, and record what of the suite catches each"
@@ -27,6 +28,11 @@ test: deps format lint docs deny unit fuzz
 # connections.
 test-full: test
 	$(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored only
+
+# Brokers that take long to start; the light ones are in `make test`.
+test-brokers: deps
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) nextest run -p brokers -p host-agent --locked --no-fail-fast --run-ignored only
 
 # On a file system in memory where there is one, so that the servers are compared and not the disk.
 BENCH_DIR ?= $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)

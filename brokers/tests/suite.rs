@@ -6,7 +6,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a test that fails this way has failed as it should"
+    clippy::print_stdout,
+    reason = "a test that fails this way has failed as it should, and what it prints says where"
 )]
 
 mod support;
