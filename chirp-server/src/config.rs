@@ -8,6 +8,7 @@ use std::time::Duration;
 use beacon::HostPort;
 use clap::Parser;
 
+use crate::exec::ExecOptions;
 use crate::listener::SocketMode;
 use crate::third_party::ThirdParty;
 
@@ -142,6 +143,12 @@ pub struct Args {
     #[arg(short = 'M', long, value_name = "MAX", default_value_t = 0)]
     pub max_clients: usize,
 
+    /// Serve at most this many connections of one subject at once; further ones are told -9 after their
+    /// login. 0 for no limit [default: with --exec half of --max-clients or of the open files that the
+    /// system allows, else no limit].
+    #[arg(long, value_name = "MAX")]
+    pub clients_per_subject: Option<usize>,
+
     /// On SIGTERM, let running requests finish for this long.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     pub drain: Duration,
@@ -267,9 +274,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "exec")]
     pub exec_allow: Option<PathBuf>,
 
-    /// Run at most this many programs at once.
-    #[arg(long, value_name = "N", default_value_t = 1024, requires = "exec")]
-    pub executions: usize,
+    /// What bounds programs.
+    #[command(flatten)]
+    pub bounds: ExecOptions,
 
     /// Show the version.
     #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
@@ -322,7 +329,7 @@ fn parse_root(text: &str) -> Result<PathBuf, String> {
 
 /// Reads a size as the reference does: an integer with an optional K, M, G, T or P, powers of 1024; a
 /// trailing B changes nothing.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let number = text.strip_suffix(['B', 'b']).unwrap_or(text);
     let shift = match number.chars().last().map(|unit| unit.to_ascii_uppercase()) {
         Some('K') => 10,
@@ -343,7 +350,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads a time as the reference does: a number with an optional `s`, `m`, `h` or `d`.
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.char_indices().last() {
         Some((at, 's')) => (text.get(..at), 1.0),
         Some((at, 'm')) => (text.get(..at), 60.0),

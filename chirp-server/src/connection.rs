@@ -90,6 +90,10 @@ async fn serve_until_end(
         () = stop.drain.cancelled() => return Ok(()),
     };
     tracing::debug!(target: "auth", %peer, login = %who.login(), "logged in");
+    let Some(_place) = server.places.take(who.subject()) else {
+        tracing::warn!(%peer, subject = %who.subject(), "refused: this subject has all the connections it may have");
+        return last_words(&mut stream, dialect.code(Code::TooManyOpen)).await;
+    };
     let mut connection = Connection {
         idle_timer: Box::pin(tokio::time::sleep(server.idle)),
         idle_since: Instant::now(),

@@ -28,6 +28,7 @@
 //! | [`heavy`] | long work, on threads of its own |
 //! | [`pattern`] | the shell patterns of `search` |
 //! | [`third_party`] | which servers this one calls for clients |
+//! | [`places`] | how many connections each subject has |
 //! | [`transient`] | the directory for the server's own state |
 //! | [`privileges`] | who the server works as |
 //! | [`exec`] | programs for clients |
@@ -56,6 +57,7 @@ pub mod manner;
 pub mod outcome;
 pub mod parent;
 pub mod pattern;
+pub mod places;
 pub mod privileges;
 mod random;
 pub mod rules;

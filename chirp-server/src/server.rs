@@ -24,6 +24,7 @@ use crate::heavy::Heavy;
 use crate::jobs::Jobs;
 use crate::listener::{self, Listeners, Stop, UnixSocket};
 use crate::manner::Manner;
+use crate::places::Places;
 use crate::privileges::{self, Account};
 use crate::third_party::ThirdParty;
 use crate::tickets::{SWEEP_EVERY, Tickets};
@@ -52,6 +53,8 @@ pub struct Server {
     pub turns: AtomicU64,
     /// How long each request waits before it is carried out (`-l`).
     pub latency: Option<Duration>,
+    /// How many connections each subject has.
+    pub places: Places,
     /// What clients did, counted where a catalog is told of it.
     pub clients: Option<Arc<catalog::Clients>>,
     /// The answer to `features`.
@@ -151,6 +154,23 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Returns how many connections one subject may have at once; None for any number.
+fn clients_per_subject(args: &Args) -> Option<usize> {
+    let half = || {
+        let files = rustix::process::getrlimit(Resource::Nofile).current;
+        let all = match args.max_clients {
+            0 => usize::try_from(files?).ok()?,
+            clients => clients,
+        };
+        Some(all.div_ceil(2))
+    };
+    match args.clients_per_subject {
+        Some(0) => None,
+        Some(limit) => Some(limit),
+        None => args.exec.then(half).flatten(),
+    }
+}
+
 fn forbid_core_dumps() {
     let none = Rlimit {
         current: Some(0),
@@ -191,6 +211,7 @@ async fn serve(
         heavy: Arc::default(),
         turns: AtomicU64::new(0),
         latency: (args.latency > 0).then(|| Duration::from_micros(args.latency)),
+        places: Places::new(clients_per_subject(&args)),
         clients: catalogs(&args).next().is_some().then(Arc::default),
         features: identity
             .features(

@@ -196,6 +196,20 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Returns `self` with the limits of `other` where none is set.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        Self {
+            wall_s: self.wall_s.or(other.wall_s),
+            cpu_s: self.cpu_s.or(other.cpu_s),
+            memory_bytes: self.memory_bytes.or(other.memory_bytes),
+            file_bytes: self.file_bytes.or(other.file_bytes),
+            processes: self.processes.or(other.processes),
+            open_files: self.open_files.or(other.open_files),
+            orphan_s: self.orphan_s.or(other.orphan_s),
+        }
+    }
+
     /// Returns the limits in force where `self` was asked for and `server` is never exceeded.
     #[must_use]
     pub fn within(&self, server: &Self) -> Self {

@@ -10,7 +10,7 @@ use chirp_proto::{Code, Request, encode};
 use exec_ext::limits::{DROPPED_BODY_MAX, OUTPUT_MAX, REQUEST_MAX};
 use exec_ext::request::ExecRequest;
 use exec_ext::runner::{AttachTicket, Execution, StartError};
-use exec_ext::{StreamSettings, stream};
+use exec_ext::stream;
 use serde::Serialize;
 
 use super::Connection;
@@ -66,7 +66,7 @@ impl Connection {
                 out,
                 err,
             } => match self.find(&exec, &execution) {
-                Some(found) => return self.attach(&found, out, err).await,
+                Some(found) => return self.attach(&exec, &found, out, err).await,
                 None => self.json(None::<&()>),
             },
             Request::ExecRemove { execution } => {
@@ -104,12 +104,18 @@ impl Connection {
     }
 
     /// Comes back to an execution: answers its status, then streams from these offsets on.
-    async fn attach(&mut self, found: &Arc<Execution>, out: u64, err: u64) -> io::Result<()> {
+    async fn attach(
+        &mut self,
+        exec: &Exec,
+        found: &Arc<Execution>,
+        out: u64,
+        err: u64,
+    ) -> io::Result<()> {
         match found.attach_at(out, err) {
             Ok(attach) => {
                 self.json(Some(&found.status()));
                 self.flush().await?;
-                self.stream(attach).await
+                self.stream(exec, attach).await
             }
             Err(error) => {
                 self.refuse(error.code, &error.message);
@@ -137,7 +143,7 @@ impl Connection {
                 encode::number(id, &mut self.output);
                 self.flush().await?;
                 match attach {
-                    Some(attach) => self.stream(attach).await,
+                    Some(attach) => self.stream(exec, attach).await,
                     None => Ok(()),
                 }
             }
@@ -174,9 +180,9 @@ impl Connection {
     }
 
     /// Hands the connection to an execution's stream until `done`.
-    async fn stream(&mut self, attach: AttachTicket) -> io::Result<()> {
+    async fn stream(&mut self, exec: &Exec, attach: AttachTicket) -> io::Result<()> {
         let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
-        let settings = StreamSettings::default();
+        let settings = exec.stream_settings();
         stream::serve(attach, &mut reader, &mut self.input, &mut writer, settings)
             .await
             .map(drop)

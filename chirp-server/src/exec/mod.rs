@@ -1,6 +1,7 @@
 //! Programs for clients: the server's side of `exec-extension.md`. The runner, the frames and the
 //! stream are [`exec_ext`]'s; here are rights, confined paths and the answers.
 
+mod options;
 mod policy;
 mod prepare;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use exec_ext::StreamSettings;
 use exec_ext::runner::{Confinement, Executions, ExecutionsConfig, clean_environment};
 use exec_ext::status::{FeatureLimits, Limits, SandboxFeatures};
 use policy::Allowed;
@@ -18,17 +20,15 @@ use crate::config::{Args, Sandbox};
 use crate::privileges::Account;
 use crate::transient::Transient;
 
+pub use options::ExecOptions;
 pub(crate) use prepare::{inside_tree, prepare};
-
-/// Seconds that a program may go on with nobody attached to its streams, unless the request says
-/// otherwise.
-const ORPHAN_DEFAULT: u64 = 3600;
 
 /// What running programs needs.
 #[derive(Debug)]
 pub struct Exec {
     /// The table of executions.
     pub executions: Executions,
+    bounds: ExecOptions,
     limits: FeatureLimits,
     /// The exported directory as programs see it.
     root: PathBuf,
@@ -63,17 +63,14 @@ impl Exec {
         let allowed = args.exec_allow.as_deref().map(Allowed::read).transpose()?;
         let mut config = ExecutionsConfig::new(transient.path());
         config.confinement.clone_from(&confinement);
-        config.max_executions = args.executions;
-        let limits = FeatureLimits {
-            executions: config.max_executions as u64,
-            window_bytes: config.window_bytes as u64,
-            ..FeatureLimits::default()
-        };
+        args.bounds.bound(&mut config);
+        let limits = args.bounds.features(&config);
         let home = account.home.as_deref().unwrap_or(root);
         let executions = Executions::new(config)
             .with_context(|| format!("cannot keep executions in {}", transient.path().display()))?;
         Ok(Self {
             executions,
+            bounds: args.bounds.clone(),
             limits,
             root: root.to_owned(),
             environment: clean_environment(home.as_os_str(), account.name.as_ref()),
@@ -93,10 +90,12 @@ impl Exec {
 
     /// Returns the limits in force for a request.
     fn limits_for(&self, asked: &Limits) -> Limits {
-        Limits {
-            orphan_s: asked.orphan_s.or(Some(ORPHAN_DEFAULT)),
-            ..*asked
-        }
+        self.bounds.limits(asked)
+    }
+
+    /// Returns the times of stream mode.
+    pub(crate) fn stream_settings(&self) -> StreamSettings {
+        self.bounds.stream()
     }
 }
 

@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use crate::common::{Peer, Place, Server, eventually};
 
 /// What came of an execution.
-struct Ended {
-    out: Vec<u8>,
-    err: Vec<u8>,
-    status: Value,
+pub(crate) struct Ended {
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: Vec<u8>,
+    pub(crate) status: Value,
 }
 
 impl Ended {
     /// The exit code, or the negative number of the signal.
-    fn code(&self) -> i64 {
+    pub(crate) fn code(&self) -> i64 {
         let results = &self.status["results"];
         let number = results["exitCodeOrSignal"].as_i64().unwrap();
         if results["finished"].as_bool().unwrap() {
@@ -36,7 +36,7 @@ fn ask(peer: &mut Peer, request: &Value) {
 
 /// Starts an execution and returns its id.
 #[track_caller]
-fn start(peer: &mut Peer, request: &Value) -> u64 {
+pub(crate) fn start(peer: &mut Peer, request: &Value) -> u64 {
     ask(peer, request);
     let line = peer.line();
     line.parse().unwrap_or_else(|_| panic!("refused: {line}"))
@@ -44,7 +44,7 @@ fn start(peer: &mut Peer, request: &Value) -> u64 {
 
 /// Reads the next frame that is not `alive` or `credit`: its header's words and its payload.
 #[track_caller]
-fn frame(peer: &mut Peer) -> (String, Vec<u8>) {
+pub(crate) fn frame(peer: &mut Peer) -> (String, Vec<u8>) {
     loop {
         let header = peer.line();
         let word = header.split(' ').next().unwrap();
@@ -61,7 +61,7 @@ fn frame(peer: &mut Peer) -> (String, Vec<u8>) {
 
 /// Reads frames to the end, and leaves stream mode.
 #[track_caller]
-fn finish(peer: &mut Peer) -> Ended {
+pub(crate) fn finish(peer: &mut Peer) -> Ended {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     loop {
         let (word, payload) = frame(peer);
@@ -84,19 +84,19 @@ fn finish(peer: &mut Peer) -> Ended {
 
 /// Runs a program to its end.
 #[track_caller]
-fn run(peer: &mut Peer, request: &Value) -> Ended {
+pub(crate) fn run(peer: &mut Peer, request: &Value) -> Ended {
     start(peer, request);
     finish(peer)
 }
 
 /// A request to run a shell script.
-fn shell(script: &str) -> Value {
+pub(crate) fn shell(script: &str) -> Value {
     json!({"cmd": "sh", "args": ["-c", script]})
 }
 
 /// The code and words of a refusal, after which the connection is in step.
 #[track_caller]
-fn refused(peer: &mut Peer, request: &Value) -> String {
+pub(crate) fn refused(peer: &mut Peer, request: &Value) -> String {
     let body = request.to_string();
     let answer = String::from_utf8(peer.answer(format!("exec {}\n{body}", body.len()))).unwrap();
     assert_eq!(answer.matches('\n').count(), 1, "{answer}");
@@ -551,7 +551,7 @@ fn a_cmd_id_is_one_execution() {
 }
 
 /// Asks for a status.
-fn status(peer: &mut Peer, id: u64) -> Value {
+pub(crate) fn status(peer: &mut Peer, id: u64) -> Value {
     peer.send(format!("exec_status {id}\n"));
     serde_json::from_slice(&peer.counted().unwrap()).unwrap()
 }

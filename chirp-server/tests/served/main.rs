@@ -17,6 +17,7 @@ mod common;
 
 mod aside;
 mod background;
+mod bounds;
 mod busy;
 mod catalog;
 mod confinement;

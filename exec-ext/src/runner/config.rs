@@ -25,7 +25,7 @@ pub struct ExecutionsConfig {
     /// Bytes kept of each captured output. 16 MiB.
     pub capture_bytes: u64,
     /// Bytes on disk for all captured output together; half of it for one subject. 2 GiB.
-    pub captures_total_bytes: usize,
+    pub space_bytes: usize,
     /// What confines programs, if anything does.
     pub confinement: Option<Arc<Confinement>>,
     /// Standard input kept for each execution, which bounds the credit. 256 KiB.
@@ -54,7 +54,7 @@ impl ExecutionsConfig {
             window_bytes: crate::limits::WINDOW_DEFAULT,
             windows_total_bytes: 256 * 1024 * 1024,
             capture_bytes: 16 * 1024 * 1024,
-            captures_total_bytes: 2 * 1024 * 1024 * 1024,
+            space_bytes: 2 * 1024 * 1024 * 1024,
             confinement: None,
             stdin_bytes: 256 * 1024,
             pipe_grace: Duration::from_secs(2),

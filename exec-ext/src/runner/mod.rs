@@ -89,7 +89,7 @@ impl Executions {
         let captures = directory(&config.transient)?;
         let room = Room {
             windows: Arc::new(Budget::new(config.windows_total_bytes)),
-            captures: Arc::new(Budget::new(config.captures_total_bytes)),
+            captures: Arc::new(Budget::new(config.space_bytes)),
         };
         let table = restore(&captures, &config, &room)?;
         Ok(Self {
