@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::frame::{ClientFrame, FrameError, Position, ServerFrame, server_frame};
 use crate::limits::WINDOW_DEFAULT;
 use crate::pace::{PAYLOAD_MAX, READ_ROOM, StreamSettings, cut, silent, write_frame};
-use crate::request::{ExecRequest, OutputTo};
+use crate::request::{ExecRequest, OutputTo, Terminal};
 use crate::status::{self, Status};
 
 /// How long received bytes may stay unacknowledged. A server whose window is smaller than this
@@ -43,6 +43,9 @@ pub struct ExecStream<R, W> {
 pub enum Control {
     /// Send this signal, 1 to 64, to the program's process group.
     Signal(i32),
+    /// Give the program's terminal another size. Only for a program that has one: the server ends the
+    /// connection otherwise.
+    Resize(Terminal),
     /// Stop streaming and leave the program running.
     Detach,
 }
@@ -527,6 +530,9 @@ impl Client {
                     () = self.wake.notified() => None,
                     asked = control.recv(), if control_open => match asked {
                         Some(Control::Signal(number)) => Some(ClientFrame::Signal(number)),
+                        Some(Control::Resize(Terminal { rows, cols })) => {
+                            Some(ClientFrame::Resize { rows, cols })
+                        }
                         Some(Control::Detach) => Some(ClientFrame::Detach),
                         None => {
                             control_open = false;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::frame::{ClientFrame, FrameError, ServerFrame, client_frame};
 use crate::limits::FRAME_MAX;
 use crate::pace::{PAYLOAD_MAX, READ_ROOM, StreamSettings, cut, silent, write_frame};
+use crate::request::Terminal;
 use crate::runner::{AttachTicket, Channel};
 use crate::status::Status;
 
@@ -234,7 +235,16 @@ impl Server {
                 state.detach_asked = true;
                 self.wake.notify_one();
             }
-            // There is no terminal to resize; the rest came too late or means nothing.
+            ClientFrame::Resize { rows, cols } if live => {
+                let execution = self.ticket.execution();
+                if !execution.has_terminal() {
+                    return Err("resize: the program has no terminal".to_owned());
+                }
+                if self.ticket.is_current() {
+                    execution.resize(Terminal { rows, cols });
+                }
+            }
+            // The rest came too late or means nothing.
             ClientFrame::Eof
             | ClientFrame::Signal(_)
             | ClientFrame::Detach

@@ -206,12 +206,12 @@ enum ClientHeader {
 }
 
 fn client_header(line: &[u8]) -> IResult<&[u8], ClientHeader> {
-    let small = || map_res(number, u16::try_from);
+    let size = || map_opt(number, |n| u16::try_from(n).ok().filter(|&n| n > 0));
     let signal = map_opt(number, |n| {
         i32::try_from(n).ok().filter(|n| (1..=64).contains(n))
     });
     let ack = (number, preceded(tag(" "), number));
-    let resize = (small(), preceded(tag(" "), small()));
+    let resize = (size(), preceded(tag(" "), size()));
     let whole = |name, frame| value(ClientHeader::Whole(frame), tag(name));
     all_consuming(alt((
         map(preceded(tag("in "), number), ClientHeader::In),

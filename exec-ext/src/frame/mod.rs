@@ -52,9 +52,9 @@ pub enum ClientFrame {
     Signal(i32),
     /// The terminal's new size.
     Resize {
-        /// Lines.
+        /// Lines, from 1.
         rows: u16,
-        /// Characters in a line.
+        /// Characters in a line, from 1.
         cols: u16,
     },
     /// Offsets up to which output has been taken over.

@@ -36,7 +36,7 @@ pub struct ExecRequest {
     pub stdin: StdinFrom,
     /// Where standard output goes.
     pub stdout: OutputTo,
-    /// Where standard error goes.
+    /// Where standard error goes. With [`tty`](Self::tty) it joins standard output, whatever stands here.
     pub stderr: OutputTo,
     /// The terminal to run under, if any.
     pub tty: Option<Terminal>,
@@ -107,13 +107,20 @@ impl ExecRequest {
         canonical::digest(&write::value(self))
     }
 
+    /// Returns where standard error goes: with a terminal, wherever standard output goes.
+    #[must_use]
+    pub fn stderr_in_force(&self) -> &OutputTo {
+        match self.tty {
+            Some(_) => &OutputTo::Stdout,
+            None => &self.stderr,
+        }
+    }
+
     /// Names the first field that asks for something this version does not serve, to be refused
     /// with [`Code::NotSupported`].
     #[must_use]
     pub fn unsupported(&self) -> Option<&'static str> {
-        if self.tty.is_some() {
-            Some("tty")
-        } else if self.limits.processes.is_some() {
+        if self.limits.processes.is_some() {
             Some("limits.processes")
         } else {
             None

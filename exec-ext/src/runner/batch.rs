@@ -62,6 +62,7 @@ impl Batch {
             cwd: self.cwd,
             rlimits: rlimits(&self.limits, &kin),
             cell: None,
+            terminal: false,
             tied: true,
         };
         let streams = [Stdio::null(), Stdio::null(), Stdio::null()];

@@ -1,6 +1,7 @@
 //! One execution: what others may ask of it, apart from any connection.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,11 +23,12 @@ use super::kin::Kin;
 use super::stdin::{InputAfterEof, Stdin};
 use super::store::{Filed, Record, RecordedEnd};
 use super::sys;
+use super::terminal;
 use super::usage;
 use super::window::Window;
 use crate::frame::Position;
 use crate::limits::{INLINE_JSON_MAX, INLINE_MAX};
-use crate::request::{Digest, OnDisconnect, OutputTo, Received, StdinFrom};
+use crate::request::{Digest, OnDisconnect, OutputTo, Received, StdinFrom, Terminal};
 use crate::status::{Resources, Results, State, Status, Usage};
 
 /// An execution of the table, running or ended.
@@ -38,6 +40,7 @@ pub struct Execution {
     on_disconnect: OnDisconnect,
     begun: Instant,
     usage_every: Option<Duration>,
+    has_terminal: bool,
     /// Whether an output goes to clients: only then can it be missed by nobody being attached.
     streamed: bool,
     pub(super) out: Window,
@@ -56,6 +59,8 @@ pub struct Execution {
 struct Control {
     /// The program, while it may be signalled, and what is of its kin.
     leader: Option<(Pid, Arc<Kin>)>,
+    /// The program's terminal, while it runs and the terminal is not hung up.
+    terminal: Option<OwnedFd>,
     /// Counts attachments; the current client has the latest number.
     epoch: u64,
     attached: bool,
@@ -125,7 +130,8 @@ impl Execution {
         let execution = Self::make(
             &record,
             filed,
-            [&request.stdout, &request.stderr],
+            [&request.stdout, request.stderr_in_force()],
+            request.tty.is_some(),
             request.stdin == StdinFrom::Stream,
             config,
             room,
@@ -160,8 +166,13 @@ impl Execution {
             Some("capture") => &OutputTo::Capture,
             _ => &OutputTo::Discard,
         };
-        let outputs = [to("stdout"), to("stderr")];
-        let execution = Self::make(&record, filed, outputs, false, config, room);
+        let has_terminal = record.request.get("tty").is_some_and(|tty| !tty.is_null());
+        let stderr = match has_terminal {
+            true => &OutputTo::Stdout,
+            false => to("stderr"),
+        };
+        let outputs = [to("stdout"), stderr];
+        let execution = Self::make(&record, filed, outputs, false, false, config, room);
         execution.out.restore(end.out_from);
         execution.err.restore(end.err_from);
         execution.stdin.restore(end.stdin_received, end.stdin_eof);
@@ -188,6 +199,7 @@ impl Execution {
         record: &Record,
         filed: Filed,
         [stdout, stderr]: [&OutputTo; 2],
+        has_terminal: bool,
         stdin_streamed: bool,
         config: &ExecutionsConfig,
         room: &Room,
@@ -213,7 +225,9 @@ impl Execution {
             begun: Instant::now(),
             usage_every: None,
             streamed: out_streamed || err_streamed,
-            out: window(out_streamed),
+            has_terminal,
+            // Whatever becomes of a terminal's output, it has to be read.
+            out: window(out_streamed || (has_terminal && *stdout != OutputTo::Capture)),
             err: window(err_streamed),
             captures: Captures {
                 out: capture(stdout, "out"),
@@ -368,6 +382,20 @@ impl Execution {
         Ok(bytes)
     }
 
+    /// Says whether its program was to run under a terminal.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.has_terminal
+    }
+
+    /// Gives the program's terminal another size. After its end this does nothing.
+    pub(crate) fn resize(&self, size: Terminal) {
+        let control = self.lock();
+        if let Some(terminal) = &control.terminal {
+            // Only a terminal that is gone has no size.
+            let _ = terminal::resize(terminal, size);
+        }
+    }
+
     /// Returns the capture of a stream, if it has one.
     pub(super) fn capture(&self, channel: Channel) -> Option<&Arc<Capture>> {
         match channel {
@@ -508,13 +536,26 @@ impl Execution {
     }
 
     /// Notes the running program.
-    pub(super) fn set_leader(&self, pid: Pid, kin: Arc<Kin>) {
-        self.lock().leader = Some((pid, kin));
+    pub(super) fn set_leader(&self, pid: Pid, kin: Arc<Kin>, terminal: Option<OwnedFd>) {
+        let mut control = self.lock();
+        control.leader = Some((pid, kin));
+        control.terminal = terminal;
     }
 
     /// Takes the program out of reach of signals, before it is reaped.
     pub(super) fn take_leader(&self) {
-        self.lock().leader = None;
+        let mut control = self.lock();
+        control.leader = None;
+        control.terminal = None;
+    }
+
+    /// Lets go of the program's terminal and of what is still to be typed. Returns whether it has one.
+    pub(super) fn hang_up(&self) -> bool {
+        let had = self.lock().terminal.take().is_some();
+        if had {
+            self.stdin.break_off();
+        }
+        had
     }
 
     /// Returns how often its client wants to be told what it uses, if at all.

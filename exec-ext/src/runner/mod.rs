@@ -22,6 +22,7 @@ mod store;
 mod supervise;
 mod sys;
 mod temporary;
+mod terminal;
 mod usage;
 mod window;
 

@@ -20,7 +20,8 @@ use super::kin::Kin;
 use super::prepared::{Input, Output, Prepared, find_program};
 use super::sys::{self, ChildSetup, Image};
 use super::temporary::Temporary;
-use crate::request::ExecRequest;
+use super::terminal::{self, Sink};
+use crate::request::{ExecRequest, Terminal};
 use crate::status::Limits;
 
 /// For how long a program file that is open for writing is tried again. A process of ours between
@@ -38,6 +39,10 @@ pub(super) struct Spawned {
     pub(super) temporary: Option<Temporary>,
     /// A pidfd.
     pub(super) handle: OwnedFd,
+    /// The server's side of its terminal, if it has one.
+    pub(super) terminal: Option<OwnedFd>,
+    /// Where the terminal's output goes, if neither to clients nor into a capture.
+    pub(super) sink: Option<Sink>,
     pub(super) stdin: Option<OwnedFd>,
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
@@ -88,23 +93,35 @@ pub(super) fn spawn(
     args.extend(request.args.iter().cloned());
     let image = Image::new(program.as_os_str(), &args, &env)
         .map_err(|error| StartError::new(Code::InvalidRequest, error.to_string()))?;
-    let (child_stdin, stdin) = input(stdin).map_err(|e| means("pipes", e))?;
-    let (child_stdout, stdout, child_stderr, stderr) =
-        outputs(stdout, stderr).map_err(|e| means("pipes", e))?;
+    let Streams {
+        child,
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+        sink,
+    } = match request.tty {
+        Some(size) => Streams::of_terminal(size, stdin, stdout, limits.file_bytes)
+            .map_err(|e| means("terminal", e))?,
+        None => Streams::of_pipes(stdin, stdout, stderr).map_err(|e| means("pipes", e))?,
+    };
     let setup = ChildSetup {
         image,
         cwd,
         rlimits: rlimits(&limits, &kin),
         cell,
+        terminal: terminal.is_some(),
         tied: false,
     };
-    let (pid, handle) = launch(&program, setup, [child_stdin, child_stdout, child_stderr])?;
+    let (pid, handle) = launch(&program, setup, child)?;
     kin.led_by(pid);
     Ok(Spawned {
         pid,
         kin,
         temporary,
         handle,
+        terminal,
+        sink,
         stdin,
         stdout,
         stderr,
@@ -182,6 +199,59 @@ fn input(stdin: Input) -> io::Result<(Stdio, Option<OwnedFd>)> {
             (reading.into(), Some(writing))
         }
     })
+}
+
+/// The standard streams of a program and the server's ends of them.
+struct Streams {
+    child: [Stdio; 3],
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    sink: Option<Sink>,
+}
+
+impl Streams {
+    fn of_pipes(stdin: Input, stdout: Output, stderr: Output) -> io::Result<Self> {
+        let (child_in, stdin) = input(stdin)?;
+        let (child_out, stdout, child_err, stderr) = outputs(stdout, stderr)?;
+        Ok(Self {
+            child: [child_in, child_out, child_err],
+            stdin,
+            stdout,
+            stderr,
+            terminal: None,
+            sink: None,
+        })
+    }
+
+    /// Makes a terminal that is standard output and error, and standard input too unless that comes from
+    /// elsewhere. `file_bytes` bounds a file that its output goes to, which the program does not write.
+    fn of_terminal(
+        size: Terminal,
+        stdin: Input,
+        stdout: Output,
+        file_bytes: Option<u64>,
+    ) -> io::Result<Self> {
+        let (master, slave) = terminal::open(size)?;
+        let (child_in, stdin) = match stdin {
+            Input::Stream => (shared(&slave)?.into(), Some(shared(&master)?)),
+            other => input(other)?,
+        };
+        let sink = match stdout {
+            Output::Stream | Output::Capture => None,
+            Output::File(file) => Some(Sink::File(file.into(), file_bytes)),
+            Output::Discard | Output::Stdout => Some(Sink::Nowhere),
+        };
+        Ok(Self {
+            child: [child_in, shared(&slave)?.into(), slave.into()],
+            stdin,
+            stdout: Some(shared(&master)?),
+            stderr: None,
+            terminal: Some(master),
+            sink,
+        })
+    }
 }
 
 type Outputs = (Stdio, Option<OwnedFd>, Stdio, Option<OwnedFd>);

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 
+use super::terminal;
+
 /// What came from clients and has not been taken by the program.
 #[derive(Debug)]
 pub(super) struct Stdin {
@@ -29,6 +31,10 @@ struct Queue {
     eof: bool,
     /// Whether the program takes no more, so that what comes is dropped.
     broken: bool,
+    /// The last byte that the program's side took.
+    last: Option<u8>,
+    /// Whether a terminal was told of the end.
+    ended: bool,
 }
 
 /// Input that came although it had been closed.
@@ -122,8 +128,9 @@ impl Stdin {
 
     /// Feeds `pipe` until the stream is closed and empty, or the program takes no more.
     pub(super) async fn feed(&self, pipe: pipe::Sender) {
+        let terminal = terminal::is_terminal(&pipe);
         loop {
-            match self.write(&pipe) {
+            match self.write(&pipe, terminal) {
                 Ok(Step::Empty) => self.ready.notified().await,
                 Ok(Step::Wrote) => self.activity.notify_waiters(),
                 Ok(Step::Over) => return,
@@ -141,16 +148,24 @@ impl Stdin {
         self.break_off();
     }
 
-    fn write(&self, pipe: &pipe::Sender) -> io::Result<Step> {
+    fn write(&self, pipe: &pipe::Sender, terminal: bool) -> io::Result<Step> {
         let mut queue = self.lock();
         if queue.broken {
             return Ok(Step::Over);
+        }
+        if queue.data.is_empty() && queue.eof && terminal && !queue.ended {
+            queue.ended = true;
+            // Nothing is received or granted any more, so what is queued need not have been received.
+            let end = terminal::end_of_file(pipe, queue.last);
+            queue.data.extend(end);
         }
         if queue.data.is_empty() {
             return Ok(if queue.eof { Step::Over } else { Step::Empty });
         }
         let (head, _) = queue.data.as_slices();
         let count = pipe.try_write(head)?;
+        let last = head.get(..count).and_then(|taken| taken.last().copied());
+        queue.last = last.or(queue.last);
         queue.data.drain(..count);
         if queue.data.is_empty() {
             queue.data = VecDeque::new();

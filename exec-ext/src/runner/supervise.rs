@@ -14,6 +14,7 @@ use super::leader::Leader;
 use super::spawn::Spawned;
 use super::sys::{self, Exit, ExitWatch};
 use super::temporary::Temporary;
+use super::terminal::{self, Sink};
 use super::window::{Closing, PipeEnd};
 use crate::status::{EndedBy, Limits, Results};
 
@@ -21,6 +22,8 @@ use crate::status::{EndedBy, Limits, Results};
 pub(super) struct Supervisor {
     execution: Arc<Execution>,
     leader: Leader,
+    /// Where a terminal's output goes, if neither to clients nor into a capture.
+    sink: Option<Sink>,
     stdin: Option<pipe::Sender>,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
@@ -47,15 +50,29 @@ impl Supervisor {
             kin,
             temporary,
             handle,
+            terminal,
+            sink,
             stdin,
             stdout,
             stderr,
         } = spawned;
-        let receiver = |fd: Option<OwnedFd>| fd.map(pipe::Receiver::from_owned_fd).transpose();
+        // A terminal is none of the pipes that are checked for.
+        let receiver = |fd: Option<OwnedFd>| match terminal.is_some() {
+            true => fd
+                .map(|fd| pipe::Receiver::from_file_unchecked(fd.into()))
+                .transpose(),
+            false => fd.map(pipe::Receiver::from_owned_fd).transpose(),
+        };
+        let sender = |fd: Option<OwnedFd>| match terminal.is_some() {
+            true => fd
+                .map(|fd| pipe::Sender::from_file_unchecked(fd.into()))
+                .transpose(),
+            false => fd.map(pipe::Sender::from_owned_fd).transpose(),
+        };
         let registered = (|| {
             Ok((
                 ExitWatch::new(handle)?,
-                stdin.map(pipe::Sender::from_owned_fd).transpose()?,
+                sender(stdin)?,
                 receiver(stdout)?,
                 receiver(stderr)?,
             ))
@@ -64,10 +81,11 @@ impl Supervisor {
             sys::kill_and_reap(pid);
         })?;
         let kin = Arc::new(kin);
-        execution.set_leader(pid, Arc::clone(&kin));
+        execution.set_leader(pid, Arc::clone(&kin), terminal);
         Ok(Self {
             execution,
             leader: Leader::new(pid, exit, kin, config.term_grace, config.descendants_grace),
+            sink,
             stdin,
             stdout,
             stderr,
@@ -88,13 +106,26 @@ impl Supervisor {
                 execution.stdin.feed(pipe).await;
             }
         };
-        let out = fill(&execution, Channel::Out, stdout, &watch_closing);
+        let sink = self.sink.take();
+        let out = async {
+            match (sink, stdout) {
+                (Some(sink), Some(terminal)) => {
+                    let poured = terminal::pour(terminal, sink, watch_closing.clone());
+                    let (end, lost) = poured.await;
+                    execution.out.close(lost);
+                    end
+                }
+                (_, stdout) => fill(&execution, Channel::Out, stdout, &watch_closing).await,
+            }
+        };
         let err = fill(&execution, Channel::Err, stderr, &watch_closing);
         let pipes = async { tokio::join!(out, err) };
         let ends = self.until_end(&closing);
         let ((), (out_end, err_end), end) = tokio::join!(feed, pipes, ends);
         let (exit, survivors) = end;
         let held = out_end == PipeEnd::Held || err_end == PipeEnd::Held;
+        // What the server closed while the program ran was not held by a descendant.
+        let held = held && *watch_closing.borrow() != Closing::HangUp;
         if let Some(temporary) = self.temporary.take() {
             // It can only fail with the runtime.
             let _ = tokio::task::spawn_blocking(move || drop(temporary)).await;
@@ -108,7 +139,7 @@ impl Supervisor {
     /// Waits for the program, ends what it leaves behind, and has its pipes closed. Returns the
     /// exit and the survivors.
     async fn until_end(&self, closing: &watch::Sender<Closing>) -> (Exit, Vec<u32>) {
-        self.until_exit().await;
+        self.until_exit(closing).await;
         let exited = Instant::now();
         // Nobody reads standard input any more, whatever descendants think.
         self.execution.stdin.break_off();
@@ -119,12 +150,19 @@ impl Supervisor {
     }
 
     /// Waits for the program's exit, ending it where a limit or somebody asks for that.
-    async fn until_exit(&self) {
+    async fn until_exit(&self, closing: &watch::Sender<Closing>) {
         let wall = self.limits.wall_s.map(|s| after(self.started, s));
         let mut kill_at = None;
         loop {
-            if kill_at.is_none() && self.execution.stopping().is_some() {
-                self.leader.terminate().await;
+            if kill_at.is_none()
+                && let Some(reason) = self.execution.stopping()
+            {
+                if reason == Stop::Disconnect && self.execution.hang_up() {
+                    // The kernel tells the program once the last handle on the terminal is closed.
+                    closing.send_replace(Closing::HangUp);
+                } else {
+                    self.leader.terminate().await;
+                }
                 kill_at = Some(self.leader.deadline());
             }
             let orphan = self.orphan_deadline();

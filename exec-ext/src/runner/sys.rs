@@ -78,6 +78,8 @@ pub(super) struct ChildSetup {
     pub(super) rlimits: Vec<(Resource, Rlimit)>,
     /// What confines it.
     pub(super) cell: Option<Cell>,
+    /// Whether its standard output is a terminal, which becomes the one that controls its session.
+    pub(super) terminal: bool,
     /// Whether it is killed when the thread that starts it ends, and so with the server.
     pub(super) tied: bool,
 }
@@ -99,6 +101,9 @@ pub(super) fn install(command: &mut Command, setup: ChildSetup) {
 /// Runs in the child; returns only on failure.
 fn enter(setup: &ChildSetup) -> io::Result<()> {
     rustix::process::setsid()?;
+    if setup.terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdout())?;
+    }
     if setup.tied {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     }

@@ -8,7 +8,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, watch};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::budget::Budget;
+use super::terminal;
 
 /// Bytes of each window that do not count against the budget: whatever others keep, every stream
 /// goes on, if slowly.
@@ -16,6 +19,9 @@ pub(super) const RESERVED: usize = 4096;
 
 /// Bytes read from a pipe at once; what a pipe holds by default.
 const READ_MAX: usize = 64 * 1024;
+
+/// More bytes than the kernel keeps of a terminal's output.
+const TERMINAL_HOLDS: usize = 64 * 1024;
 
 /// The kept part of one output stream. Offsets count from the start of the stream.
 #[derive(Debug)]
@@ -50,33 +56,45 @@ pub(super) enum Closing {
     Open,
     /// Take what is in the pipe now, as fast as the window allows, then close it.
     Drain,
+    /// Take what is in the terminal now and fits, then close it.
+    HangUp,
     /// Close it now.
     Now,
 }
 
 /// How many bytes of a pipe a pump still takes, once [`Closing`] has bounded that.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Quota(Option<usize>);
+pub(super) struct Quota {
+    rest: Option<usize>,
+    /// Whether the end of what is there has to be looked for, because it cannot be counted.
+    uncounted: bool,
+}
 
 impl Quota {
     /// Heeds what the pump was told, and says whether it takes nothing more.
     pub(super) fn is_used_up(&mut self, told: Closing, pipe: &pipe::Receiver) -> bool {
-        match (told, self.0) {
+        match (told, self.rest) {
             (Closing::Now, _) => return true,
-            (Closing::Drain, None) => self.0 = Some(waiting_in(pipe)),
+            (Closing::Drain | Closing::HangUp, None) => {
+                self.uncounted = terminal::is_terminal(pipe);
+                self.rest = Some(match self.uncounted {
+                    true => TERMINAL_HOLDS,
+                    false => waiting_in(pipe),
+                });
+            }
             _ => {}
         }
-        self.0 == Some(0)
+        self.rest == Some(0) || (self.uncounted && !polled(pipe).contains(PollFlags::IN))
     }
 
     /// Returns how many bytes to read at once, of at most `limit`.
     pub(super) fn most(self, limit: usize) -> usize {
-        self.0.map_or(limit, |rest| rest.min(limit))
+        self.rest.map_or(limit, |rest| rest.min(limit))
     }
 
     /// Notes that so many bytes were taken.
     pub(super) fn took(&mut self, count: usize) {
-        self.0 = self.0.map(|rest| rest.saturating_sub(count));
+        self.rest = self.rest.map(|rest| rest.saturating_sub(count));
     }
 }
 
@@ -103,20 +121,20 @@ pub(super) struct Range {
 }
 
 impl Window {
-    /// Makes an empty window; `streamed` says whether a pipe will fill it.
+    /// Makes an empty window; `open` says whether anything will come, here or past it.
     pub(super) fn new(
         capacity: usize,
         subject: &str,
         budget: Arc<Budget>,
         activity: Arc<Notify>,
-        streamed: bool,
+        open: bool,
     ) -> Self {
         Self {
             capacity: capacity.max(RESERVED),
             subject: subject.to_owned(),
             budget,
             kept: Mutex::new(Kept {
-                closed: !streamed,
+                closed: !open,
                 ..Kept::default()
             }),
             room: Notify::new(),
@@ -198,6 +216,7 @@ impl Window {
             }
             let (freed, given_back) = (self.room.notified(), self.budget.room.notified());
             match self.read(&pipe, quota.most(READ_MAX)) {
+                Ok(Read::Full) if told == Closing::HangUp => break end_of(&pipe),
                 Ok(Read::Full) => tokio::select! {
                     () = freed => {}
                     () = given_back => {}
@@ -219,13 +238,17 @@ impl Window {
                 Err(_) => break PipeEnd::Closed,
             }
         };
-        let lost = waiting_in(&pipe);
+        self.close(waiting_in(&pipe) as u64);
+        end
+    }
+
+    /// Notes that nothing more comes, and how many bytes that the program wrote were not kept.
+    pub(super) fn close(&self, dropped: u64) {
         let mut kept = self.lock();
         kept.closed = true;
-        kept.dropped = lost as u64;
+        kept.dropped = dropped;
         drop(kept);
         self.activity.notify_waiters();
-        end
     }
 
     /// Reads once, no more than there is room for.
@@ -293,17 +316,25 @@ pub(super) fn waiting_in(pipe: &pipe::Receiver) -> usize {
 
 /// Says whether somebody still holds the writing end of `pipe`.
 pub(super) fn end_of(pipe: &pipe::Receiver) -> PipeEnd {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    if polled(pipe).contains(PollFlags::HUP) {
+        PipeEnd::Closed
+    } else {
+        PipeEnd::Held
+    }
+}
+
+/// Returns what can be said of the pipe at this moment.
+fn polled(pipe: &pipe::Receiver) -> PollFlags {
     let mut descriptors = [PollFd::new(pipe, PollFlags::IN)];
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    let polled = poll(&mut descriptors, Some(&now));
-    let [descriptor] = descriptors;
-    if polled.is_ok() && descriptor.revents().contains(PollFlags::HUP) {
-        PipeEnd::Closed
-    } else {
-        PipeEnd::Held
+    match poll(&mut descriptors, Some(&now)) {
+        Ok(_) => {
+            let [descriptor] = descriptors;
+            descriptor.revents()
+        }
+        Err(_) => PollFlags::empty(),
     }
 }
