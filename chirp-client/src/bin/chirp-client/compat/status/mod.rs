@@ -1,6 +1,7 @@
 //! `chirp_status`: the servers that a catalog knows (parts 10.4 and 12.5).
 
 mod catalog;
+mod json;
 mod table;
 
 use std::time::Duration;

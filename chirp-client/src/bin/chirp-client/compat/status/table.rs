@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Record;
+use super::{Record, json};
 use crate::size;
 
 /// What stands for a value that is not there.
@@ -103,10 +103,7 @@ pub(super) fn brief(records: &[Record]) -> String {
 
 /// The records as they came.
 pub(super) fn verbose(records: &[Record]) -> String {
-    let lines: Vec<String> = records
-        .iter()
-        .map(|record| serde_json::to_string(record).unwrap_or_default())
-        .collect();
+    let lines: Vec<String> = records.iter().map(json::line).collect();
     format!("[\n{}\n]\n", lines.join(",\n"))
 }
 
