@@ -23,6 +23,7 @@ mod catalog;
 mod confinement;
 mod cookie;
 mod crowd;
+mod cut;
 mod exec;
 mod input;
 mod jobs;

@@ -1,12 +1,14 @@
 //! The language of these tests: a [`Place`] with a tree, the [`Server`] that serves it, and the
 //! [`Peer`]s that send lines and expect bytes.
 
+mod cutter;
 mod peer;
 mod place;
 mod server;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use cutter::Cutter;
 pub(crate) use peer::{Peer, make_challenge};
 pub(crate) use place::Place;
 pub(crate) use server::{Server, refusal};
