@@ -29,7 +29,7 @@ impl Ended {
 }
 
 /// Sends a request for an execution.
-fn ask(peer: &mut Peer, request: &Value) {
+pub(crate) fn ask(peer: &mut Peer, request: &Value) {
     let body = request.to_string();
     peer.send(format!("exec {}\n{body}", body.len()));
 }
@@ -103,14 +103,14 @@ pub(crate) fn refused(peer: &mut Peer, request: &Value) -> String {
     answer
 }
 
-fn alive(pid: i64) -> bool {
+pub(crate) fn alive(pid: i64) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat"));
     status.is_ok_and(|text| !text.rsplit(')').next().unwrap().starts_with(" Z"))
 }
 
 /// The pid that a program has printed as the first line of its output.
 #[track_caller]
-fn printed_pid(peer: &mut Peer) -> i64 {
+pub(crate) fn printed_pid(peer: &mut Peer) -> i64 {
     let mut text = String::new();
     while !text.ends_with('\n') {
         let (word, payload) = frame(peer);
@@ -449,7 +449,7 @@ fn without_the_right_or_the_option_nothing_runs() {
 }
 
 /// What `features` says of the sandbox.
-fn sandbox(server: &Server<'_>) -> Value {
+pub(crate) fn sandbox(server: &Server<'_>) -> Value {
     let mut owner = server.owner();
     owner.send("features\n");
     let features: Value = serde_json::from_slice(&owner.counted().unwrap()).unwrap();

@@ -183,6 +183,14 @@ fn filter(landlock: bool, network: bool) -> Result<BpfProgram, seccompiler::Back
     }
     rules.insert(libc::SYS_unshare, namespaces.clone());
     rules.insert(libc::SYS_clone, namespaces);
+    // Whoever is the same user may set limits of any process, and so starve the server. Reading them is
+    // free, and so are one's own.
+    let of_another = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
+    let to_set = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    rules.insert(
+        libc::SYS_prlimit64,
+        vec![SeccompRule::new(vec![of_another, to_set])?],
+    );
     // What puts characters into a terminal's input, as if somebody had typed them.
     let mut injections = Vec::new();
     for request in [libc::TIOCSTI, libc::TIOCLINUX] {
