@@ -52,7 +52,7 @@ fn check(connection: &mut Connection) -> Result<()> {
 
 /// Adds up the proportional memory of a server's processes, in bytes: what one shares with others
 /// counts in part for each.
-fn memory(server: &Server) -> Result<i64> {
+pub(crate) fn memory(server: &Server) -> Result<i64> {
     let mut sum = 0;
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
         let path = entry?.path();

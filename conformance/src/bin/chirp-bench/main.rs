@@ -16,6 +16,7 @@
 //! - [`trees`]: large trees: copied by a third party, searched, listed
 //! - [`crowd`]: many clients that come at the same time
 //! - [`priority`]: how long a small request takes beside heavy ones
+//! - [`executions`]: programs run through our server
 //! - [`copies`]: our client beside `chirp`, `scp`, `sftp`, `rsync` and `tar`
 //! - [`floor`]: the floor's two servers
 //! - [`report`]: the table and the JSON
@@ -30,6 +31,7 @@ use clap::Parser;
 mod bulk;
 mod copies;
 mod crowd;
+mod executions;
 mod experiment;
 mod floor;
 mod idle;
@@ -79,6 +81,12 @@ struct Arguments {
     /// Turns of each copy: some take a minute
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     copy_turns: u32,
+    /// MiB of output that a program streams
+    #[arg(long, default_value_t = 256, value_parser = positive)]
+    exec_output: usize,
+    /// Programs that run at once
+    #[arg(long, default_value_t = 1000, value_parser = positive)]
+    exec_crowd: usize,
     /// Print JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -119,8 +127,10 @@ fn main() -> Result<ExitCode> {
         big: arguments.copy_big,
     });
     copies.retain(|experiment| wanted(&experiment.name()));
+    let mut executions = executions::all(arguments.exec_output, arguments.exec_crowd);
+    executions.retain(|experiment| wanted(&experiment.name()));
     ensure!(
-        !plan.is_empty() || !copies.is_empty(),
+        !plan.is_empty() || !copies.is_empty() || !executions.is_empty(),
         "--only matches no experiment"
     );
     let subjects = subject::Subjects::start()?;
@@ -130,6 +140,13 @@ fn main() -> Result<ExitCode> {
         progress(&experiment.name());
         rows.push(experiment.run(&subjects, &trees, arguments.turns, arguments.seconds)?);
     }
+    let bench = executions::Bench::default();
+    let mut ran = Vec::new();
+    for experiment in executions {
+        progress(&experiment.name());
+        ran.extend(experiment.run(&bench, arguments.turns, arguments.seconds)?);
+    }
+    drop(bench);
     let bench = copies::Bench::new(&subjects)?;
     let mut lines = Vec::new();
     for experiment in copies {
@@ -137,7 +154,7 @@ fn main() -> Result<ExitCode> {
         lines.push(experiment.run(&bench, arguments.copy_turns)?);
     }
     progress("");
-    let report = report::Report::new(&subjects, arguments.turns, rows, lines);
+    let report = report::Report::new(&subjects, arguments.turns, rows, ran, lines);
     let text = if arguments.json {
         report.json()?
     } else {

@@ -58,7 +58,7 @@ pub(crate) fn measure(
                 }
             }));
         }
-        let found = percentile(address, time);
+        let found = percentile(address, "/bench/f", time);
         stop.store(true, Ordering::Relaxed);
         for one in beside {
             one.join()
@@ -132,7 +132,9 @@ fn repeat(address: SocketAddr, index: usize, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-fn percentile(address: SocketAddr, time: Duration) -> Result<f64> {
+/// Returns the 99th percentile of the time of a `stat` of `path`, in microseconds.
+pub(crate) fn percentile(address: SocketAddr, path: &str, time: Duration) -> Result<f64> {
+    let request = format!("stat {path}\n");
     let mut stream = small::connect(address)?;
     small::log_in(&mut stream)?;
     let begin = Instant::now();
@@ -140,7 +142,7 @@ fn percentile(address: SocketAddr, time: Duration) -> Result<f64> {
     let mut chunk = [0; 4096];
     while begin.elapsed() < WARM_UP + time {
         let start = Instant::now();
-        stat(&mut stream, &mut chunk)?;
+        stat(&mut stream, request.as_bytes(), &mut chunk)?;
         if begin.elapsed() > WARM_UP {
             times.push(start.elapsed());
         }
@@ -151,8 +153,8 @@ fn percentile(address: SocketAddr, time: Duration) -> Result<f64> {
     Ok(found.as_secs_f64() * 1e6)
 }
 
-fn stat(stream: &mut TcpStream, chunk: &mut [u8]) -> Result<()> {
-    stream.write_all(b"stat /bench/f\n")?;
+fn stat(stream: &mut TcpStream, request: &[u8], chunk: &mut [u8]) -> Result<()> {
+    stream.write_all(request)?;
     let mut lines = 0;
     while lines < 2 {
         let count = stream.read(chunk).context("no reply")?;

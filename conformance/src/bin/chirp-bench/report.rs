@@ -9,6 +9,7 @@ use conformance::render::thousands;
 use serde_json::{Value, json};
 
 use crate::copies::{self, table::Line};
+use crate::executions;
 use crate::experiment::{Row, Target};
 use crate::subject::{Subject, Subjects};
 
@@ -18,16 +19,24 @@ pub(crate) struct Report {
     directory: String,
     turns: u32,
     rows: Vec<Row>,
+    executions: Vec<executions::table::Line>,
     copies: Vec<Line>,
 }
 
 impl Report {
-    pub(crate) fn new(subjects: &Subjects, turns: u32, rows: Vec<Row>, copies: Vec<Line>) -> Self {
+    pub(crate) fn new(
+        subjects: &Subjects,
+        turns: u32,
+        rows: Vec<Row>,
+        executions: Vec<executions::table::Line>,
+        copies: Vec<Line>,
+    ) -> Self {
         Self {
             machine: machine(),
             directory: subjects.directory().display().to_string(),
             turns,
             rows,
+            executions,
             copies,
         }
     }
@@ -54,8 +63,15 @@ impl Report {
         if !self.rows.is_empty() {
             align(&mut text, &lines);
         }
-        if !self.copies.is_empty() {
+        if !self.executions.is_empty() {
             if !self.rows.is_empty() {
+                text.push('\n');
+            }
+            text.push_str("programs run, best (median)\n\n");
+            align(&mut text, &executions::table::rows(&self.executions));
+        }
+        if !self.copies.is_empty() {
+            if !self.rows.is_empty() || !self.executions.is_empty() {
                 text.push('\n');
             }
             text.push_str("trees and files copied, best\n\n");
@@ -67,12 +83,14 @@ impl Report {
     /// Returns everything measured, for programs.
     pub(crate) fn json(&self) -> Result<String> {
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
+        let executions: Vec<Value> = self.executions.iter().map(|line| line.json()).collect();
         let copies: Vec<Value> = self.copies.iter().map(Line::json).collect();
         let value = json!({
             "machine": self.machine,
             "directory": self.directory,
             "turns": self.turns,
             "experiments": rows,
+            "executions": executions,
             "copies": copies,
         });
         Ok(serde_json::to_string_pretty(&value)? + "\n")
@@ -219,7 +237,7 @@ impl Row {
 }
 
 /// Writes a number as people read it: thousands grouped, decimals only where they matter.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value < 100.0 {
         return format!("{value:.1}");
     }

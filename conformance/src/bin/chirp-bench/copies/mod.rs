@@ -26,7 +26,7 @@ use crate::subject::{self, Subject, Subjects};
 mod big;
 mod contender;
 mod relay;
-mod sshd;
+pub(crate) mod sshd;
 pub(crate) mod table;
 mod tree;
 
