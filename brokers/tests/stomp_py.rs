@@ -25,7 +25,7 @@ fn it_speaks_1_1() {
 
 #[test]
 fn it_speaks_1_1_with_heart_beats() {
-    visit("1.1", 1000);
+    visit("1.1", 2000);
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn it_speaks_1_2() {
 
 #[test]
 fn it_speaks_1_2_with_heart_beats() {
-    visit("1.2", 1000);
+    visit("1.2", 2000);
 }
 
 #[track_caller]
