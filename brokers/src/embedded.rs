@@ -67,6 +67,7 @@ pub async fn run(address: SocketAddr) -> Result<()> {
         ],
         ..BrokerConfig::default()
     };
+    beacon::broker::raise_open_files();
     let broker = beacon::Broker::bind(config).await?;
     let mut end = signal(SignalKind::terminate())?;
     let token = CancellationToken::new();

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_broker() {
-    suite(Kind::Embedded, 200).await;
+    suite(Kind::Embedded, 2000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

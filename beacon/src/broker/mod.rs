@@ -6,6 +6,7 @@
 
 mod config;
 mod connection;
+mod files;
 mod hub;
 mod login;
 mod outbox;
@@ -14,6 +15,7 @@ mod session;
 pub(crate) use session::heart_beat;
 
 pub use config::{BrokerConfig, BrokerLimits, Role, User};
+pub use files::raise_open_files;
 
 use crate::frame::{Frame, Version};
 use crate::mac::MacId;

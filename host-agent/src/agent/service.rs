@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use beacon::Credentials;
-use beacon::broker::{Broker, BrokerConfig};
+use beacon::broker::{Broker, BrokerConfig, raise_open_files};
 use beacon::net::HostPort;
 use beacon::subscriber::{SubscriberConfig, subscribe};
 use tokio::sync::mpsc;
@@ -112,6 +112,14 @@ async fn start_broker(
         presence_destination: config.destination.clone(),
         ..BrokerConfig::default()
     };
+    let most = broker_config.limits.connections as u64;
+    if let Some(granted) = raise_open_files().filter(|&granted| granted < most) {
+        tracing::warn!(
+            granted,
+            "few open files are allowed, and each guest's connection to the broker needs one; raise the hard \
+             limit (`ulimit -Hn`, LimitNOFILE=) for more guests"
+        );
+    }
     let mut broker = Broker::bind(broker_config).await.with_context(|| {
         "cannot start the embedded broker; set EmbeddedBroker.listen_addr and listen_port, or enabled = no \
          where another broker runs"
