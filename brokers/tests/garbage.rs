@@ -89,7 +89,7 @@ fn round(address: SocketAddr, texts: &[Vec<u8>]) {
 fn garbage(number: usize, random: &mut Rng) -> Vec<u8> {
     let mut out = Vec::new();
     if number % 8 > 2 {
-        let account = if number % 2 == 0 {
+        let account = if number.is_multiple_of(2) {
             agent_account()
         } else {
             guest_account()

@@ -2,6 +2,13 @@
 //!
 //! RabbitMQ and ActiveMQ take seconds to start, so theirs runs where it is asked for: `make test-brokers`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails this way has failed as it should"
+)]
+
 mod common;
 
 use brokers::broker::agent_account;

@@ -1,5 +1,12 @@
 //! Thousands of guests that come and leave at once.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails this way has failed as it should"
+)]
+
 mod common;
 
 use std::io::Write as _;
