@@ -24,8 +24,11 @@ pub struct ExecutionsConfig {
     pub windows_total_bytes: usize,
     /// Bytes kept of each captured output. 16 MiB.
     pub capture_bytes: u64,
-    /// Bytes on disk for all captured output together; half of it for one subject. 2 GiB.
+    /// Bytes of the transient directory for records, captured output and programs' temporary directories
+    /// together; half of it for one subject. 2 GiB.
     pub space_bytes: usize,
+    /// How long to leave between two looks at the size of temporary directories. 2 s.
+    pub measured_every: Duration,
     /// What confines programs, if anything does.
     pub confinement: Option<Arc<Confinement>>,
     /// Standard input kept for each execution, which bounds the credit. 256 KiB.
@@ -55,6 +58,7 @@ impl ExecutionsConfig {
             windows_total_bytes: 256 * 1024 * 1024,
             capture_bytes: 16 * 1024 * 1024,
             space_bytes: 2 * 1024 * 1024 * 1024,
+            measured_every: Duration::from_secs(2),
             confinement: None,
             stdin_bytes: 256 * 1024,
             pipe_grace: Duration::from_secs(2),

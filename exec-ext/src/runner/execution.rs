@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Room;
+use super::budget::Share;
 use super::capture::Capture;
 use super::config::ExecutionsConfig;
 use super::error::StartError;
@@ -47,6 +48,8 @@ pub struct Execution {
     pub(super) err: Window,
     pub(super) stdin: Stdin,
     captures: Captures,
+    /// What its program's temporary directory takes up, where it has one.
+    temporary: Option<Share>,
     /// Told when there may be something new for the attached client.
     activity: Arc<Notify>,
     /// Told when the supervisor has something to look at.
@@ -79,6 +82,8 @@ pub(super) enum Stop {
     Wall,
     /// Nobody was attached for too long.
     Orphan,
+    /// Its temporary directory took too much of the transient directory.
+    Temporary,
     /// The server stops.
     Shutdown,
     /// The connection was lost and the request said so.
@@ -91,6 +96,7 @@ impl Stop {
         match self {
             Self::Wall => Some("wall_s"),
             Self::Orphan => Some("orphan_s"),
+            Self::Temporary => Some("temporary_bytes"),
             Self::Shutdown => Some("shutdown"),
             Self::Disconnect => None,
         }
@@ -139,6 +145,10 @@ impl Execution {
         Self {
             on_disconnect: request.on_disconnect,
             usage_every: usage_every(request.usage_ms),
+            temporary: config
+                .confinement
+                .is_some()
+                .then(|| Share::forced(&room.space, &record.subject, 0)),
             record,
             ..execution
         }
@@ -212,7 +222,7 @@ impl Execution {
         };
         let capture = |to: &OutputTo, name| {
             let path = config.transient.join(format!("exec/{id}.{name}"));
-            let (space, activity) = (Arc::clone(&room.captures), Arc::clone(&activity));
+            let (space, activity) = (Arc::clone(&room.space), Arc::clone(&activity));
             let make = || Capture::new(path, record.capture_bytes, subject, space, activity);
             (*to == OutputTo::Capture).then(|| Arc::new(make()))
         };
@@ -226,6 +236,7 @@ impl Execution {
             usage_every: None,
             streamed: out_streamed || err_streamed,
             has_terminal,
+            temporary: None,
             // Whatever becomes of a terminal's output, it has to be read.
             out: window(out_streamed || (has_terminal && *stdout != OutputTo::Capture)),
             err: window(err_streamed),
@@ -582,6 +593,11 @@ impl Execution {
         }
         drop(control);
         self.attention.notify_one();
+    }
+
+    /// Returns what its temporary directory takes up, where it has one.
+    pub(super) fn temporary(&self) -> Option<&Share> {
+        self.temporary.as_ref()
     }
 
     /// Returns why the execution is to be ended, if it is.

@@ -15,6 +15,7 @@ mod group;
 mod ids;
 mod kin;
 mod leader;
+mod measure;
 mod prepared;
 mod spawn;
 mod stdin;
@@ -50,7 +51,7 @@ pub(crate) use execution::Channel;
 pub use execution::{AttachTicket, Execution};
 pub use prepared::{DEFAULT_PATH, Input, Output, Prepared, clean_environment, find_program};
 
-use budget::Budget;
+use budget::{Budget, Share};
 use execution::Stop;
 use ids::Ids;
 use kin::Kin;
@@ -90,7 +91,7 @@ impl Executions {
         let captures = directory(&config.transient)?;
         let room = Room {
             windows: Arc::new(Budget::new(config.windows_total_bytes)),
-            captures: Arc::new(Budget::new(config.space_bytes)),
+            space: Arc::new(Budget::new(config.space_bytes)),
         };
         let table = restore(&captures, &config, &room)?;
         Ok(Self {
@@ -233,8 +234,8 @@ struct Shared {
 struct Room {
     /// In memory, for what is streamed.
     windows: Arc<Budget>,
-    /// On disk, for what is captured.
-    captures: Arc<Budget>,
+    /// On disk, for records, captured output and temporary directories.
+    space: Arc<Budget>,
 }
 
 #[derive(Debug, Default)]
@@ -244,6 +245,8 @@ struct Table {
     ids: HashMap<(String, String), u64>,
     /// Subjects and `cmd-id`s that are being started right now.
     starting: HashSet<(String, String)>,
+    /// Whether the size of temporary directories is being looked at.
+    measured: bool,
     closed: bool,
 }
 
@@ -298,9 +301,6 @@ impl Shared {
         let (cmd_id, owner) = (claim.key.1.clone(), subject.to_owned());
         let spawn = move || {
             let id = shared.next_id()?;
-            let prepared = prepare()?;
-            let limits = prepared.limits;
-            let confined = shared.confined(id)?;
             let kin = Kin::new().map_err(|error| StartError::means("mark", &error))?;
             let record = Record {
                 id,
@@ -313,9 +313,20 @@ impl Shared {
                 capture_bytes: shared.config.capture_bytes,
                 end: None,
             };
-            let filed = Filed::new(&shared.config.transient.join(DIRECTORY), id);
-            let write = filed.write(&record);
-            write.map_err(|error| StartError::means("record of the execution", &error))?;
+            let means = |error| StartError::means("record of the execution", &error);
+            let room = store::room_for(&record).map_err(means)?;
+            let share = Share::take(&shared.room.space, &record.subject, room);
+            let directory = shared.config.transient.join(DIRECTORY);
+            let filed = Filed::new(&directory, id, share.ok_or_else(no_space)?);
+            // Nothing that the request names is touched before there is room for it.
+            let prepared = prepare()?;
+            let limits = prepared.limits;
+            let confined = shared.confined(id)?;
+            filed.write(&record).map_err(means)?;
+            if let Err(error) = filed.reserve(&record) {
+                filed.remove();
+                return Err(means(error));
+            }
             match spawn::spawn(&wanted, prepared, confined, kin) {
                 Ok(spawned) => Ok((record, filed, limits, spawned)),
                 Err(error) => {
@@ -338,6 +349,10 @@ impl Shared {
         table.ids.insert(claim.key.clone(), id);
         table.by_id.insert(id, Arc::clone(&execution));
         let closed = table.closed;
+        if self.config.confinement.is_some() && !std::mem::replace(&mut table.measured, true) {
+            // It ends by itself, with the last program that runs or with the table.
+            tokio::spawn(measure::watch(Arc::downgrade(self)));
+        }
         drop(table);
         if closed {
             // It slipped in while the table was being closed.
@@ -426,9 +441,8 @@ impl Shared {
             let max = self.config.max_executions;
             return refuse(format!("{max} executions run at once already"));
         }
-        if self.room.captures.is_full(subject) {
-            let what = "no room is left for captured output; remove ended executions".to_owned();
-            return Err(StartError::new(Code::NoSpace, what));
+        if self.room.space.is_full(subject) {
+            return Err(no_space());
         }
         let own = all.filter(|execution| execution.subject() == subject);
         let own_running = own.clone().filter(running).count() + own_starting;
@@ -502,6 +516,11 @@ impl Table {
     }
 }
 
+fn no_space() -> StartError {
+    let what = "no room is left for what executions keep on disk; remove ended ones";
+    StartError::new(Code::NoSpace, what)
+}
+
 enum Claimed {
     Existing(Arc<Execution>),
     New(Claim),
@@ -546,7 +565,8 @@ fn restore(directory: &Path, config: &ExecutionsConfig, room: &Room) -> io::Resu
         let id = record.id;
         let lost = record.end.is_none();
         marks.extend(record.mark.filter(|_| lost));
-        let filed = Filed::new(directory, id);
+        let share = Share::forced(&room.space, &record.subject, store::room_for(&record)?);
+        let filed = Filed::new(directory, id, share);
         let execution = Execution::restored(record, filed, config, room);
         if lost {
             tracing::warn!(

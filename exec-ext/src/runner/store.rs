@@ -10,9 +10,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::budget::Share;
 use super::capture::Written;
 use super::temporary;
 use crate::request::Digest;
@@ -55,19 +57,35 @@ pub(super) struct RecordedEnd {
     pub(super) err: Option<Written>,
 }
 
+/// Bytes that the end of an execution may add to its record: the results without output, of bounded
+/// numbers and lists.
+const END_ROOM: usize = 8 * 1024;
+
+/// Bytes that a file takes up at least.
+const BLOCK: usize = 4096;
+
+/// Returns the bytes on disk that a record has to have for itself, its end included.
+pub(super) fn room_for(record: &Record) -> io::Result<usize> {
+    let written = serde_json::to_vec(record)?.len();
+    Ok((written + END_ROOM).next_multiple_of(BLOCK) + written.next_multiple_of(BLOCK))
+}
+
 /// The file of one record.
 #[derive(Debug)]
 pub(super) struct Filed {
     path: PathBuf,
+    /// The room it has on disk.
+    share: Share,
     /// Whether it was removed for good. Held while the file is written.
     removed: Mutex<bool>,
 }
 
 impl Filed {
     /// Names the file of the execution `id`.
-    pub(super) fn new(directory: &Path, id: u64) -> Self {
+    pub(super) fn new(directory: &Path, id: u64, share: Share) -> Self {
         Self {
             path: directory.join(format!("{id}.json")),
+            share,
             removed: Mutex::default(),
         }
     }
@@ -82,24 +100,58 @@ impl Filed {
         if *removed {
             return Ok(());
         }
-        let new = self.path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        let written = options.open(&new).and_then(|mut file| {
-            file.write_all(&serde_json::to_vec(record)?)?;
-            fs::rename(&new, &self.path)
+        let text = serde_json::to_vec(record)?;
+        let written = self.open_new().and_then(|mut file| {
+            file.write_all(&text)?;
+            // What was reserved and is not needed.
+            file.set_len(text.len() as u64)?;
+            fs::rename(self.new_path(), &self.path)
         });
         if written.is_err() {
             // The next start removes it otherwise.
-            let _ = fs::remove_file(&new);
+            let _ = fs::remove_file(self.new_path());
+        } else if record.end.is_some() {
+            self.share.set(text.len().next_multiple_of(BLOCK));
         }
         written
+    }
+
+    /// Takes the blocks on disk that the record's end will need, so that it can be written when the disk
+    /// is full. File systems that reserve none have to have room then.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full.
+    pub(super) fn reserve(&self, record: &Record) -> io::Result<()> {
+        let length = serde_json::to_vec(record)?.len() + END_ROOM;
+        let file = self.open_new()?;
+        let flags = rustix::fs::FallocateFlags::empty();
+        match rustix::fs::fallocate(&file, flags, 0, length as u64) {
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
+                let _ = fs::remove_file(self.new_path());
+                Err(errno.into())
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn new_path(&self) -> PathBuf {
+        self.path.with_extension("new")
+    }
+
+    /// Opens the file that becomes the record, with the blocks that it has.
+    fn open_new(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false).mode(0o600);
+        options.open(self.new_path())
     }
 
     /// Removes the record for good.
     pub(super) fn remove(&self) {
         let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
         *removed = true;
+        // What was reserved for an end that never came.
+        let _ = fs::remove_file(self.new_path());
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %self.path.display(), %error, "the record of an execution could not be removed");

@@ -129,6 +129,9 @@ impl Supervisor {
         if let Some(temporary) = self.temporary.take() {
             // It can only fail with the runtime.
             let _ = tokio::task::spawn_blocking(move || drop(temporary)).await;
+            if let Some(share) = self.execution.temporary() {
+                share.close();
+            }
         }
         let results = self.results(exit, survivors, held);
         execution.audit(&results);
@@ -227,7 +230,7 @@ impl Supervisor {
         match self.execution.stopping() {
             Some(Stop::Shutdown | Stop::Orphan) => true,
             Some(Stop::Disconnect) => self.execution.orphaned_since().is_some(),
-            Some(Stop::Wall) | None => false,
+            Some(Stop::Wall | Stop::Temporary) | None => false,
         }
     }
 

@@ -7,11 +7,17 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Entries taken from a directory at once: a program may have made any number of them.
 const BATCH: usize = 1024;
+
+/// Entries of a directory and those below it whose size is looked at.
+const ENTRIES_MAX: usize = 200_000;
+
+/// How deep that goes, with a descriptor for each level.
+const DEPTH_MAX: usize = 32;
 
 /// A directory that is removed with all that is in it when this is dropped, which takes its time.
 #[derive(Debug)]
@@ -48,6 +54,56 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "a program's temporary directory could not be removed");
+        }
+    }
+}
+
+/// Returns how many bytes on disk a directory takes up with what is in it, as far as that can be looked
+/// at: of [`ENTRIES_MAX`] entries, [`DEPTH_MAX`] levels deep, where the program lets it be read.
+pub(super) fn size(path: &Path) -> usize {
+    let mut size = Size {
+        bytes: 0,
+        entries: ENTRIES_MAX,
+    };
+    if let Ok(top) = directory(CWD, path) {
+        size.add(&top, DEPTH_MAX);
+    }
+    usize::try_from(size.bytes).unwrap_or(usize::MAX)
+}
+
+struct Size {
+    bytes: u64,
+    /// How many more are looked at.
+    entries: usize,
+}
+
+impl Size {
+    fn add(&mut self, parent: &OwnedFd, depth: usize) {
+        let Ok(entries) = Dir::read_from(parent) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if self.entries == 0 {
+                return;
+            }
+            self.entries -= 1;
+            let Ok(stat) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            // In units of 512 bytes, whatever the file system's own are.
+            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+            self.bytes = self.bytes.saturating_add(blocks.saturating_mul(512));
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            if is_directory
+                && depth > 0
+                && let Ok(below) = directory(parent, name)
+            {
+                self.add(&below, depth - 1);
+            }
         }
     }
 }
