@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 pub use exec_ext::StreamSettings;
 pub use exec_ext::client::{Control, Ending};
 pub use exec_ext::frame::Position;
-pub use exec_ext::request::{CmdId, ExecRequest, OnDisconnect, OutputTo, StdinFrom};
+pub use exec_ext::request::{CmdId, ExecRequest, OnDisconnect, OutputTo, StdinFrom, Terminal};
 pub use exec_ext::status::{EndedBy, Limits, Resources, Results, State, Status};
 
 use crate::connection::Duplex;

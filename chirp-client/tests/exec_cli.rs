@@ -338,16 +338,78 @@ fn signals_go_to_the_program() {
         peer.end(false, 2, 1, 0);
     });
     let mut child = start(&address, &["--", "sleep", "1000"]);
-    let mut ready = [0];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut ready)
-        .unwrap();
+    wait_ready(&mut child);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     playing.join().unwrap();
+}
+
+/// Waits for the program's first byte.
+fn wait_ready(child: &mut Child) {
+    let stdout = child.stdout.as_mut().unwrap();
+    stdout.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn the_second_interrupt_kills_and_the_third_ends_the_client() {
+    let next_signal = |peer: &mut Peer| {
+        let mut line = String::new();
+        while !line.starts_with("signal ") {
+            line.clear();
+            assert!(peer.lines.read_line(&mut line).unwrap() > 0);
+        }
+        line
+    };
+    let (address, playing) = server_of(vec![
+        Box::new(move |peer| {
+            peer.exec();
+            peer.send("7\nat 0 0 0 0\nout 1\n!");
+            assert_eq!(next_signal(peer), "signal 2\n");
+            peer.send("out 1\n!");
+            assert_eq!(next_signal(peer), "signal 9\n");
+            peer.send("out 1\n!");
+            // Nothing ends it. The client goes.
+            let mut rest = Vec::new();
+            peer.lines.read_to_end(&mut rest).unwrap();
+        }),
+        Box::new(|peer| {
+            let mut line = String::new();
+            peer.lines.read_line(&mut line).unwrap();
+            assert!(line.starts_with("exec_signal @client."), "{line}");
+            assert!(line.ends_with(" 9\n"), "{line}");
+            peer.send("0\n");
+        }),
+    ]);
+    let mut child = start(&address, &["--", "sleep", "1000"]);
+    let pid = rustix::process::Pid::from_child(&child);
+    for _ in 0..3 {
+        wait_ready(&mut child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("given up")
+    );
+    playing.join().unwrap();
+}
+
+#[test]
+fn the_final_status_comes_as_json() {
+    let output = run(&["--json", "--", "x"], |peer| {
+        let request: serde_json::Value = serde_json::from_str(&peer.exec()).unwrap();
+        assert_eq!(
+            (&request["stdout"], &request["stderr"]),
+            (&"capture".into(), &"capture".into())
+        );
+        peer.send("7\nat 0 0 0 0\n");
+        peer.end(true, 3, 10, 0);
+    });
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["results"]["exitCodeOrSignal"], 3);
 }

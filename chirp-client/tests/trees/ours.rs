@@ -1,5 +1,7 @@
 //! Our server, and what the tests of this file have in common.
 
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -27,6 +29,14 @@ impl Ours {
         std::fs::create_dir(directory.path().join("root")).unwrap();
         let root = directory.path().join("root");
         Self::start_on(directory, &root)
+    }
+
+    /// Starts one that runs programs, too.
+    pub(crate) fn start_with_exec() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        Self::start_with(directory, &root, "address:127.0.0.1", &["--exec".as_ref()])
     }
 
     /// Starts one with this cookie, whose holder has all rights, too.
@@ -57,7 +67,18 @@ impl Ours {
     ) -> Self {
         give_away(directory.path());
         let rights = directory.path().join("rights");
-        std::fs::write(&rights, format!("{subject} rwldpa\n")).unwrap();
+        std::fs::write(
+            &rights,
+            format!(
+                "{subject} {}\n",
+                if options.is_empty() {
+                    "rwldpa"
+                } else {
+                    "rwldpax"
+                }
+            ),
+        )
+        .unwrap();
         give_away(&rights);
         std::fs::create_dir(directory.path().join("transient")).unwrap();
         for name in ["transient", "root"] {

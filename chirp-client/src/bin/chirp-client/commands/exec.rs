@@ -2,20 +2,17 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use chirp_client::exec::{
-    CmdId, Control, Ending, ExecRequest, Execution, OnDisconnect, Status, StdinFrom,
-};
+use chirp_client::exec::{CmdId, ExecRequest, OnDisconnect, OutputTo, Status, StdinFrom};
 use chirp_client::{Client, Code, Error};
 use chirp_proto::request::ExecutionName;
 use clap::Args;
 use tokio::io::AsyncRead;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
-use super::Failure;
-use super::resume::{self, Counted, Replay};
+use super::keyboard::{self, DetachKeys};
+use super::session::{self, Input, Outcome};
+use super::{Failure, resume};
 use crate::cli::RemotePath;
-use crate::{output, size, stdin};
+use crate::{json, output, size, stdin};
 
 /// The exit status where the client, and not the program, failed.
 pub(crate) const CLIENT_FAILED: u8 = 125;
@@ -26,25 +23,26 @@ const NOT_RUNNABLE: u8 = 126;
 /// The exit status where there is no such program.
 const NO_PROGRAM: u8 = 127;
 
-/// The number of SIGKILL.
-const KILL: u32 = 9;
-
-/// Signals that are passed on before the client gives up by itself.
-const SIGNALS_PASSED: usize = 3;
-
 /// Runs a program on the server, its output coming as it is written.
 ///
 /// PROGRAM is an absolute path there, a name found through the PATH there, or ./NAME in the
-/// directory of --cwd. There is no shell unless you run one. Interrupts (Ctrl-C), SIGTERM and SIGHUP
-/// are passed on to the program and its children; the fourth one kills it and ends the client. If the
-/// connection is lost another one is made, for as long as -t allows, and the streams go on where they
-/// were. If that fails the server ends the program after the same time, unless it has a --cmd-id: then
-/// it goes on, and the same command with the same id joins it again.
+/// directory of --cwd. There is no shell unless you run one. An interrupt (Ctrl-C), SIGTERM or SIGHUP
+/// is passed on to the program and its children; the second one kills them, the third ends the client. If
+/// the connection is lost another one is made, for as long as the client's -t allows, and the streams go
+/// on where they were. If that fails the server ends the program after the same time, unless it has a
+/// --cmd-id: then it goes on, and the same command with the same id joins it again.
+///
+/// With -t the program has a terminal, and yours is its keyboard and screen: Ctrl-C and all other keys are
+/// for the program. Ctrl-P Ctrl-Q leaves it running. It is ended when nobody has been attached for an
+/// hour, or as --limit orphan says.
 #[derive(Args)]
 #[command(after_help = "Examples:
   chirp-client guest exec -- uname -a
   chirp-client guest exec --cwd /jobs/17 --env LC_ALL=C -- ./run --fast
   chirp-client guest exec --stdin words -- sort -u
+  chirp-client guest exec -t -- bash
+  tar c src | chirp-client guest exec -i --cwd /src -- tar x
+  chirp-client guest exec --json -- nproc | jq -r .results.out
   chirp-client guest exec --timeout 60 --limit memory=1G -- ./solve
   chirp-client guest exec -- sh -c 'cat /proc/*/status | wc -l'
 
@@ -58,9 +56,20 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
     /// Send this file of this machine, or - for standard input, to the program's standard input.
-    /// Otherwise that is empty.
+    /// Otherwise that is empty, but with -t.
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
+    /// Send standard input: the same as --stdin -. With -t it is what -t does already.
+    #[arg(short, long, conflicts_with = "stdin")]
+    interactive: bool,
+    /// Run the program under a terminal, with this one as its keyboard and screen. With --stdin no
+    /// terminal is needed here: what comes from there is typed.
+    #[arg(short, long)]
+    tty: bool,
+    /// The keys that leave a program of -t running: characters and ctrl-LETTERs with commas between, or
+    /// nothing for none.
+    #[arg(long, value_name = "KEYS", value_parser = DetachKeys::parse, default_value = DetachKeys::DEFAULT)]
+    detach_keys: DetachKeys,
     /// A name for this run, unique for you: the same command with it is never run twice.
     #[arg(long, value_name = "ID", value_parser = cmd_id)]
     cmd_id: Option<CmdId>,
@@ -68,13 +77,17 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
     /// Limit what the program uses: cpu=SECONDS, memory=SIZE or file=SIZE of each process, files=NUMBER of
-    /// open files; may be repeated.
+    /// open files, orphan=SECONDS that it may go on with nobody attached to it, 0 for ever; may be repeated.
     #[arg(long, value_name = "WHAT=VALUE", value_parser = limit)]
     limit: Vec<(Limited, u64)>,
     /// Let the program go on by itself, print its number, and end. `attach` joins it, `wait` waits
     /// for it, `ps` lists it.
-    #[arg(short, long, conflicts_with = "stdin")]
+    #[arg(short, long, conflicts_with_all = ["stdin", "interactive"])]
     detach: bool,
+    /// Show no output, and print at the end how the program ended, what it used, and what it wrote, as
+    /// JSON: up to 256 KiB of each stream, `logs` has the rest. With --detach: what the server says of it.
+    #[arg(long, conflicts_with = "tty")]
+    json: bool,
     /// The program.
     pub(crate) program: OsString,
     /// Its arguments.
@@ -84,13 +97,14 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(crate) async fn run(self, client: &Client) -> Result<ExitCode, Failure> {
-        let input = match &self.stdin {
-            Some(path) => Some(Replay::new(open_stdin(path)?)),
-            None => None,
-        };
+        let input = self.input()?;
         let request = self.request(client);
         if self.detach {
             return match client.exec_detached(&request).await {
+                Ok(id) if self.json => {
+                    let status = client.exec_status(&ExecutionName::Id(id)).await?;
+                    json::print(&status).map(|()| ExitCode::SUCCESS)
+                }
                 Ok(id) => output::write(format!("{id}\n").as_bytes()).map(|()| ExitCode::SUCCESS),
                 Err(error) => not_started(client, &self.cwd, error).await,
             };
@@ -102,11 +116,41 @@ impl Exec {
             }
             (outcome, _) => outcome,
         };
+        let execution = match started {
+            Ok(execution) => execution,
+            Err(error) => return not_started(client, &self.cwd, error).await,
+        };
+        let id = execution.id();
         let name = request.cmd_id.as_ref();
         let name = name.map(|id| ExecutionName::CmdId(id.as_str().into()));
-        match started {
-            Ok(execution) => stream(client, execution, name, input).await,
-            Err(error) => not_started(client, &self.cwd, error).await,
+        match session::run(client, execution, name, input, 0).await? {
+            Outcome::Ended(status) => {
+                if self.json {
+                    json::print(&status)?;
+                }
+                Ok(exit_code(client, &status))
+            }
+            Outcome::Left => {
+                session::tell_left(client, &id.to_string());
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+
+    /// Opens what is to go to the program's standard input.
+    fn input(&self) -> Result<Input, Failure> {
+        let standard = self.interactive.then_some(Path::new("-"));
+        match self.stdin.as_deref().or(standard) {
+            // What runs by itself has nobody here who types.
+            _ if self.detach => Ok(Input::Closed),
+            Some(path) if self.stdin.is_some() || !self.tty => Ok(Input::From(open_stdin(path)?)),
+            _ if self.tty && keyboard::is_there() => Ok(Input::Typed(self.detach_keys.clone())),
+            _ if self.tty => {
+                let reason = "standard input is no terminal, as -t needs; leave -t out, or let \
+                              --stdin - type what comes from there";
+                Err(Failure::Other(reason.to_owned()))
+            }
+            _ => Ok(Input::Closed),
         }
     }
 
@@ -121,9 +165,11 @@ impl Exec {
             .collect();
         request.cmd_id.clone_from(&self.cmd_id);
         if self.cmd_id.is_none() && !self.detach {
-            // For coming back. What nobody comes back to ends.
+            // For coming back. What nobody comes back to ends, but what may be left on purpose later.
             request.cmd_id = random_id();
-            request.limits.orphan_s = Some(client.timeout().as_secs().max(1));
+            if !self.tty {
+                request.limits.orphan_s = Some(client.timeout().as_secs().max(1));
+            }
             if request.cmd_id.is_none() {
                 request.on_disconnect = OnDisconnect::Kill;
             }
@@ -135,108 +181,37 @@ impl Exec {
                 Limited::Memory => &mut request.limits.memory_bytes,
                 Limited::File => &mut request.limits.file_bytes,
                 Limited::Files => &mut request.limits.open_files,
+                Limited::Orphan => &mut request.limits.orphan_s,
             };
             *limit = Some(*value);
         }
-        if self.stdin.is_some() {
+        if self.stdin.is_some() || self.interactive || self.tty {
             request.stdin = StdinFrom::Stream;
+        }
+        if self.json && !self.detach {
+            (request.stdout, request.stderr) = (OutputTo::Capture, OutputTo::Capture);
+        }
+        if self.tty {
+            request.tty = Some(keyboard::size());
+            // Without it programs take the terminal for the dullest there is.
+            if let (Some(name), false) =
+                (std::env::var_os("TERM"), request.env.contains_key("TERM"))
+            {
+                request.env.insert("TERM".to_owned(), name);
+            }
         }
         request
     }
 }
 
-/// Shows a program's output until it ends, and passes input and signals on; on further connections
-/// where one is lost and `name` tells how to find the program again.
-pub(super) async fn stream(
-    client: &Client,
-    mut execution: Execution,
-    name: Option<ExecutionName>,
-    mut input: Option<Replay>,
-) -> Result<ExitCode, Failure> {
-    let (passed_on, mut control) = mpsc::channel(SIGNALS_PASSED);
-    let impatience = pass_signals(passed_on)?;
-    let mut out = Counted::new(tokio::io::stdout());
-    let mut err = Counted::new(tokio::io::stderr());
-    let begun = execution.begun();
-    let known = name.as_ref();
-    let session = async {
-        loop {
-            let ran = execution.run(input.as_mut(), &mut out, &mut err, &mut control);
-            let (error, name, begun) = match (ran.await, known, begun.get()) {
-                (Err(error), Some(name), Some(begun)) => (error, name, begun),
-                (outcome, _, _) => return outcome.map_err(Failure::from),
-            };
-            let (out, err) = (begun.out + out.count, begun.err + err.count);
-            let join = async |next: &Client| next.exec_attach(name, out, err).await;
-            let (status, joined) = resume::again(client, error, join).await?;
-            let received = status.stdin_received;
-            let from = match &mut input {
-                Some(input) => input.restart(received).ok_or_else(|| {
-                    let reason =
-                        "more standard input was lost with the connection than can be sent again";
-                    Failure::Other(format!("{}: {reason}", client.host()))
-                })?,
-                None => received,
-            };
-            execution = joined.with_stdin_from(from);
-        }
-    };
-    let ending = tokio::select! {
-        ending = session => ending?,
-        _ = impatience => {
-            if let (Some(name), Some(Ok(next))) = (&name, client.connect_another().await) {
-                // Else the server ends it, because nobody comes back.
-                let _ = next.exec_signal(name, KILL).await;
-            }
-            let reason = "given up; the server ends the program";
-            return Err(Failure::Other(format!("{}: {reason}", client.host())));
-        }
-    };
-    match ending {
-        Ending::Ended(status) => Ok(exit_code(client, &status)),
-        Ending::Detached => {
-            let reason = "another client took the program over";
-            Err(Failure::Other(format!("{}: {reason}", client.host())))
-        }
-    }
-}
-
-fn open_stdin(path: &Path) -> Result<Box<dyn AsyncRead + Unpin>, Failure> {
+/// Opens a file of this machine, or standard input for `-`.
+pub(super) fn open_stdin(path: &Path) -> Result<Box<dyn AsyncRead + Unpin>, Failure> {
     if path == Path::new("-") {
         return Ok(Box::new(stdin::reading(std::io::stdin())));
     }
     let file = std::fs::File::open(path)
         .map_err(|error| Failure::Other(format!("failed to open {}: {error}", path.display())))?;
     Ok(Box::new(stdin::reading(file)))
-}
-
-/// Passes signals on; the result fires at the one after the last that is passed.
-fn pass_signals(
-    passed_on: mpsc::Sender<Control>,
-) -> Result<tokio::sync::oneshot::Receiver<()>, Failure> {
-    let failed = |error| Failure::Other(format!("failed to catch signals: {error}"));
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminations = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
-    let (give_up, given_up) = tokio::sync::oneshot::channel();
-    // It ends with the runtime, and so with the command.
-    tokio::spawn(async move {
-        for _ in 0..SIGNALS_PASSED {
-            let kind = tokio::select! {
-                _ = interrupts.recv() => SignalKind::interrupt(),
-                _ = terminations.recv() => SignalKind::terminate(),
-                _ = hangups.recv() => SignalKind::hangup(),
-            };
-            let _ended = passed_on.send(Control::Signal(kind.as_raw_value())).await;
-        }
-        tokio::select! {
-            _ = interrupts.recv() => {}
-            _ = terminations.recv() => {}
-            _ = hangups.recv() => {}
-        }
-        let _ended = give_up.send(());
-    });
-    Ok(given_up)
 }
 
 /// Tells why the program did not start, in the exit status too.
@@ -283,6 +258,7 @@ enum Limited {
     Memory,
     File,
     Files,
+    Orphan,
 }
 
 fn limit(text: &str) -> Result<(Limited, u64), String> {
@@ -293,9 +269,10 @@ fn limit(text: &str) -> Result<(Limited, u64), String> {
     match what {
         "cpu" => Ok((Limited::Cpu, number()?)),
         "files" => Ok((Limited::Files, number()?)),
+        "orphan" => Ok((Limited::Orphan, number()?)),
         "memory" => Ok((Limited::Memory, size::parse(value)?)),
         "file" => Ok((Limited::File, size::parse(value)?)),
-        _ => Err("limits are cpu, memory, file and files".to_owned()),
+        _ => Err("limits are cpu, memory, file, files and orphan".to_owned()),
     }
 }
 

@@ -1,10 +1,13 @@
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chirp_client::exec::State;
+use chirp_client::exec::{State, Status};
 use chirp_client::{Client, ExecutionName};
 use clap::Args;
 use rustix::process::Signal;
 
+use super::keyboard::{self, DetachKeys};
+use super::session::{self, Input, Outcome};
 use super::stat::clock;
 use super::{Failure, exec};
 use crate::json::{self, Json};
@@ -16,7 +19,9 @@ const WAIT_STEP: u64 = 30;
 /// Joins a program that runs on the server: shows its output from the beginning, or as much of it as
 /// the server still has, and ends as the program does.
 ///
-/// Who was attached before is let go. Signals are passed on, as by exec.
+/// Who was attached before is let go. Signals are passed on, as by exec. A program with a terminal
+/// (`exec -t`) has this one for its keyboard and screen; the input of others stays as it is, unless
+/// --stdin sends some.
 #[derive(Args)]
 #[command(after_help = "Examples:
   id=$(chirp-client guest exec --detach --cwd /jobs/17 -- ./run)
@@ -26,6 +31,17 @@ pub(crate) struct Attach {
     /// Leave out what the program has written so far.
     #[arg(long)]
     from_now: bool,
+    /// Send this file of this machine, or - for standard input, to the program's standard input, and
+    /// close that behind it.
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
+    /// Only look on: send nothing that is typed to a program with a terminal.
+    #[arg(long, conflicts_with = "stdin")]
+    no_stdin: bool,
+    /// The keys that leave a program with a terminal running: characters and ctrl-LETTERs with commas
+    /// between, or nothing for none.
+    #[arg(long, value_name = "KEYS", value_parser = DetachKeys::parse, default_value = DetachKeys::DEFAULT)]
+    detach_keys: DetachKeys,
     /// The server's number for it, or the --cmd-id it was given.
     #[arg(value_parser = name)]
     id: ExecutionName,
@@ -93,9 +109,31 @@ impl Attach {
                 client.host()
             ));
         }
-        let (_, execution) = client.exec_attach(&self.id, out, err).await?;
-        exec::stream(client, execution, Some(self.id.clone()), None).await
+        let input = match &self.stdin {
+            Some(path) => Input::From(exec::open_stdin(path)?),
+            None if self.no_stdin || !has_terminal(&status) || !keyboard::is_there() => {
+                Input::Silent
+            }
+            None => Input::Typed(self.detach_keys),
+        };
+        let (status, execution) = client.exec_attach(&self.id, out, err).await?;
+        let name = Some(self.id.clone());
+        match session::run(client, execution, name, input, status.stdin_received).await? {
+            Outcome::Ended(status) => Ok(exec::exit_code(client, &status)),
+            Outcome::Left => {
+                session::tell_left(client, &status.id.to_string());
+                Ok(ExitCode::SUCCESS)
+            }
+        }
     }
+}
+
+/// Says whether a program was given a terminal.
+fn has_terminal(status: &Status) -> bool {
+    let request = status.request.as_ref();
+    request
+        .and_then(|sent| sent.get("tty"))
+        .is_some_and(|tty| !tty.is_null())
 }
 
 impl Ps {

@@ -97,12 +97,13 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn new(source: Box<dyn AsyncRead + Unpin>) -> Self {
+    /// Takes a source whose first byte follows `offset` bytes that nobody needs again.
+    pub(super) fn behind(offset: u64, source: Box<dyn AsyncRead + Unpin>) -> Self {
         Self {
             source,
             kept: VecDeque::new(),
-            brought: 0,
-            at: 0,
+            brought: offset,
+            at: offset,
         }
     }
 
@@ -166,7 +167,7 @@ mod tests {
     async fn input_begins_again_with_what_is_kept_of_it() {
         let size = KEPT_MAX + 1000;
         let source: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
-        let mut replay = Replay::new(Box::new(io::Cursor::new(source.clone())));
+        let mut replay = Replay::behind(0, Box::new(io::Cursor::new(source.clone())));
         let mut first = vec![0; size - 10];
         replay.read_exact(&mut first).await.unwrap();
         assert!(first == source[..size - 10]);
