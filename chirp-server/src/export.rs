@@ -9,8 +9,9 @@ use rustix::io::Errno;
 use chirp_proto::acl::{Acl, Rights};
 
 use crate::acl::groups::{BadUrl, Groups};
-use crate::acl::{self, Acls};
+use crate::acl::{self, Acls, Locks};
 use crate::authorize::Door;
+use crate::guard::Guard;
 use crate::session::Principal;
 use crate::space::Space;
 use crate::spool::Spool;
@@ -89,6 +90,9 @@ pub enum ExportError {
     /// What the tree takes cannot be counted.
     #[error("cannot count what {} takes (-Q); without -Q nothing is counted", .0.display())]
     Space(PathBuf, #[source] Errno),
+    /// The access control lists cannot be kept from programs.
+    #[error("cannot use the record of access control lists in {}", .0.display())]
+    Guard(PathBuf, #[source] std::io::Error),
     /// The groups cannot be where `-G` says.
     #[error("cannot use the groups' place (-G)")]
     Groups(#[from] BadUrl),
@@ -131,6 +135,10 @@ impl Export {
             max_duration: policy.max_ticket_duration,
             read_only: policy.read_only,
         };
+        let locks = Arc::new(Locks::default());
+        // Before anybody is answered: what programs of a killed server did must not count.
+        let guard = Guard::open(&handle, transient, Arc::clone(&locks), Arc::clone(&journal));
+        let guard = guard.map_err(|error| ExportError::Guard(transient.to_owned(), error))?;
         Ok(Self {
             tickets: Arc::new(Tickets::open(&handle, &journal, ticket_policy)),
             acls: Acls::new(
@@ -138,6 +146,8 @@ impl Export {
                 policy.default_acl,
                 policy.inherit_acl,
                 Arc::new(groups),
+                guard,
+                locks,
             ),
             root: handle,
             journal,
@@ -180,6 +190,11 @@ impl Export {
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Returns what keeps the access control lists from programs.
+    pub(crate) const fn guard(&self) -> &Arc<Guard> {
+        self.acls.guard()
     }
 
     /// Returns the groups.

@@ -21,6 +21,7 @@
 //! | [`export`] | the tree together with what governs it |
 //! | [`vfs`] | the confined tree |
 //! | [`acl`] | rights files |
+//! | `guard` | rights files, kept from programs |
 //! | [`space`] | how much clients may write |
 //! | [`tickets`] | ticket files, and who may do what to them |
 //! | [`transfer`] | bodies between sockets and files |
@@ -48,6 +49,7 @@ pub mod dispatch;
 pub mod exec;
 pub mod export;
 pub mod features;
+mod guard;
 mod handlers;
 pub mod heavy;
 pub mod jobs;

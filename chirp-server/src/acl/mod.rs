@@ -4,7 +4,7 @@
 //! operation then uses.
 
 pub(crate) mod cache;
-mod file;
+pub(crate) mod file;
 pub mod groups;
 
 use std::convert::Infallible;
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use chirp_proto::acl::{Acl, Rights};
 
+use crate::guard::Guard;
 use crate::vfs::temporary::{Replace, Temporary};
 use crate::vfs::{ACL_NAME, Dir, Journal};
 use cache::Cache;
@@ -36,6 +37,7 @@ pub struct Acls {
     inherit: bool,
     root: Dir,
     groups: Arc<Groups>,
+    guard: Arc<Guard>,
     locks: Arc<Locks>,
 }
 
@@ -44,6 +46,15 @@ pub struct Acls {
 pub(crate) struct Locks {
     locks: [Mutex<()>; LOCKS],
     hasher: RandomState,
+}
+
+impl Default for Locks {
+    fn default() -> Self {
+        Self {
+            locks: std::array::from_fn(|_| Mutex::new(())),
+            hasher: RandomState::new(),
+        }
+    }
 }
 
 impl Locks {
@@ -71,11 +82,13 @@ impl Acls {
     /// with `inherit` by that of the nearest directory above them, else by `default_file` (`-A`), which
     /// is looked at afresh for each use.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         root: Dir,
         default_file: Option<PathBuf>,
         inherit: bool,
         groups: Arc<Groups>,
+        guard: Arc<Guard>,
+        locks: Arc<Locks>,
     ) -> Self {
         Self {
             cache: Cache::default(),
@@ -84,10 +97,8 @@ impl Acls {
             inherit,
             root,
             groups,
-            locks: Arc::new(Locks {
-                locks: std::array::from_fn(|_| Mutex::new(())),
-                hasher: RandomState::new(),
-            }),
+            guard,
+            locks,
         }
     }
 
@@ -176,8 +187,23 @@ impl Acls {
         file::read(file::open_host_file(path)?).map(Arc::new)
     }
 
-    /// Returns the list in a directory itself.
+    /// Returns the list of a directory itself: where programs run the one on record, else what it has.
     fn own(&self, dir: &Dir) -> Result<Arc<Acl>, Errno> {
+        loop {
+            let begun = self.guard.begun();
+            if let Some(list) = self.guard.kept(dir)? {
+                return list.acl();
+            }
+            let own = self.own_in_tree(dir);
+            // A program may have been let in meanwhile.
+            if self.guard.begun() == begun {
+                return own;
+            }
+        }
+    }
+
+    /// Returns what a directory has as its list.
+    fn own_in_tree(&self, dir: &Dir) -> Result<Arc<Acl>, Errno> {
         let stat = dir.stat(ACL_NAME)?;
         if let Some(acl) = self.cache.find(&stat) {
             return Ok(acl);
@@ -240,10 +266,13 @@ impl Acls {
         change: impl FnOnce(&Acl) -> Acl,
     ) -> Result<(), Errno> {
         self.locked(dir, || {
-            let acl = change(&*self.effective(dir)?);
+            let text = change(&*self.effective(dir)?).to_text();
             let temporary = Temporary::new(journal, dir, dir_path)?;
-            file::write_new(dir, temporary.name(), &acl.to_text())?;
-            temporary.install(ACL_NAME, Replace::Yes)
+            file::write_new(dir, temporary.name(), &text)?;
+            self.guard.writing(dir, &text, || {
+                self.guard.clear_way(dir)?;
+                temporary.install(ACL_NAME, Replace::Yes)
+            })
         })
     }
 
@@ -263,6 +292,11 @@ impl Acls {
     /// Returns what serialises changes, for one that is finished without the store.
     pub(crate) const fn locks(&self) -> &Arc<Locks> {
         &self.locks
+    }
+
+    /// Returns what keeps the lists from programs.
+    pub(crate) const fn guard(&self) -> &Arc<Guard> {
+        &self.guard
     }
 
     /// Writes the first list of an exported directory that has none, and no default (part 6.4).
@@ -288,8 +322,8 @@ impl Acls {
 /// # Errors
 ///
 /// The system's: `EXIST` if it has one.
-pub fn write_first(dir: &Dir, acl: &Acl) -> Result<(), Errno> {
-    file::write_new(dir, ACL_NAME, &acl.to_text())
+pub fn write_first(dir: &Dir, text: &[u8]) -> Result<(), Errno> {
+    file::write_new(dir, ACL_NAME, text)
 }
 
 /// Checks at start that a default list can be read.

@@ -6,6 +6,7 @@ mod policy;
 mod prepare;
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +87,28 @@ impl Exec {
         if left > 0 {
             tracing::warn!(left, "executions that could not be ended in time");
         }
+    }
+
+    /// Reports whether the kernel keeps programs from writing where they may not.
+    pub(crate) fn is_confined(&self) -> bool {
+        let confinement = self.confinement.as_deref();
+        confinement.is_some_and(|confinement| confinement.landlock() > 0)
+    }
+
+    /// Returns the paths below the exported directory that every program may write to, besides its own: as
+    /// the policy names them, empty for all of it.
+    fn writable_inside(&self) -> impl Iterator<Item = Vec<u8>> {
+        let reach = self.confinement.as_deref().map(Confinement::reach);
+        let named = reach.into_iter().flat_map(|reach| &reach.write);
+        named.filter_map(|path| {
+            // As the kernel finds it when the program is started.
+            let real = path.canonicalize().ok()?;
+            if self.root.starts_with(&real) {
+                return Some(Vec::new());
+            }
+            let inside = real.strip_prefix(&self.root).ok()?;
+            Some(inside.as_os_str().as_bytes().to_vec())
+        })
     }
 
     /// Returns the limits in force for a request.

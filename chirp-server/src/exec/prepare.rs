@@ -12,10 +12,12 @@ use chirp_proto::request::OpenFlags;
 use chirp_proto::{Code, VirtualPath};
 use exec_ext::request::{ExecRequest, OutputTo, StdinFrom};
 use exec_ext::runner::{DEFAULT_PATH, Input, Output, Prepared, StartError, find_program};
+use rustix::io::Errno;
 
 use super::Exec;
-use crate::authorize::{Door, Failure};
+use crate::authorize::{Door, Failure, Granted};
 use crate::export::Export;
+use crate::guard::{Unkept, Watch};
 use crate::session::Principal;
 use crate::vfs::{Dir, Follow};
 
@@ -38,7 +40,11 @@ pub(crate) fn prepare(
     }
     let door = export.door(who);
     let path = virtual_path(&request.path)?;
-    let cwd = named(door, &path, || working_directory(door, &path))?;
+    let (place, cwd) = named(door, &path, || {
+        let place = door.look(&path, Follow::Yes, Rights::EXECUTE)?;
+        let cwd = place.directory().and_then(Dir::readable)?;
+        Ok((place, cwd))
+    })?;
     let program = program(exec, door, &path, request)?;
     if let Some(allowed) = &exec.allowed {
         // A name in the tree is looked up through the same handle as it will be started from.
@@ -55,20 +61,38 @@ pub(crate) fn prepare(
         }
     }
     let stdout = output(door, &request.stdout)?;
+    let (stdin, stderr) = (input(door, &request.stdin)?, output(door, &request.stderr)?);
+    // Last, so that nothing else keeps the program from being started or from being ended.
+    let kept = keep(exec, export, &place).map_err(|error| {
+        let words = format!("{path}: {error}");
+        StartError::new(Code::from_errno(Errno::from(error).raw_os_error()), words)
+    })?;
     Ok(Prepared {
         program,
         cwd,
-        stdin: input(door, &request.stdin)?,
+        stdin,
         stdout,
-        stderr: output(door, &request.stderr)?,
+        stderr,
         env: exec.environment.clone(),
         limits: exec.limits_for(&request.limits),
+        held: Some(Box::new(kept)),
     })
 }
 
-fn working_directory(door: Door<'_>, path: &VirtualPath) -> Result<OwnedFd, Failure> {
-    let place = door.look(path, Follow::Yes, Rights::EXECUTE)?;
-    Ok(place.directory().and_then(Dir::readable)?)
+/// Keeps the access control lists from a program, wherever it can write in the tree: below its directory and
+/// where the policy says; everywhere, if nothing confines it.
+fn keep(exec: &Exec, export: &Export, place: &Granted) -> Result<Vec<Watch>, Unkept> {
+    let guard = export.guard();
+    if !exec.is_confined() {
+        return Ok(vec![guard.watch(export.root.dir(), b"")?]);
+    }
+    let mut kept = vec![guard.watch(place.directory()?, place.path())?];
+    for path in exec.writable_inside() {
+        if let Some(dir) = export.root.descend(&path)? {
+            kept.push(guard.watch(&dir, &path)?);
+        }
+    }
+    Ok(kept)
 }
 
 /// Finds the program; where it lies in the exported tree, the subject needs `x` there too.

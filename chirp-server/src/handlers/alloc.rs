@@ -27,6 +27,7 @@ pub(crate) fn mkalloc(
     if !export.space.has_allocations() {
         return Err(Code::InvalidRequest.into());
     }
+    let _changing = export.guard().changing();
     let built = name::build_directory(export, target, acl)?;
     export.space.allocate(target, size, built)?;
     Ok(Outcome::Number(0))

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use chirp_proto::Code;
 
-use crate::acl::Locks;
+use crate::acl::{Locks, file};
 use crate::authorize::{Failure, Granted};
 use crate::export::Export;
+use crate::guard::Guard;
 use crate::outcome::{Outcome, Receiver};
 use crate::vfs::stride::Scatter;
 use crate::vfs::temporary::Replace;
@@ -66,6 +67,8 @@ fn into_place(export: &Export, target: &Granted, upload: Upload) -> Box<dyn Rece
         upload,
         dir: target.holder().clone(),
         locks: Arc::clone(export.acls.locks()),
+        guard: Arc::clone(export.guard()),
+        text: Vec::new(),
     })
 }
 
@@ -76,17 +79,38 @@ struct ListUpload {
     upload: Upload,
     dir: Dir,
     locks: Arc<Locks>,
+    guard: Arc<Guard>,
+    /// What came, for the record: a program could change the file before it has its name. One byte more
+    /// than a list may have is enough to know that it is none.
+    text: Vec<u8>,
 }
 
 impl Receiver for ListUpload {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Code> {
+        let room = usize::try_from(file::SIZE_MAX + 1)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(self.text.len());
+        self.text
+            .extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         self.upload.take(bytes)
     }
 
     fn finish(self: Box<Self>) -> Result<u64, Code> {
-        let Self { upload, dir, locks } = *self;
+        let Self {
+            upload,
+            dir,
+            locks,
+            guard,
+            text,
+        } = *self;
         let written = upload.written();
-        locks.held(&dir, || upload.commit()).map_err(code)?;
+        let commit = || {
+            guard.writing(&dir, &text, || {
+                guard.clear_way(&dir)?;
+                upload.commit()
+            })
+        };
+        locks.held(&dir, commit).map_err(code)?;
         Ok(written)
     }
 }

@@ -18,11 +18,13 @@ use crate::vfs::tree;
 
 /// Makes a directory that has its access control list from the moment it can be seen.
 pub(crate) fn mkdir(export: &Export, target: &Granted, acl: &Acl) -> Result<Outcome, Failure> {
+    let _changing = export.guard().changing();
     build_directory(export, target, acl)?.install(target.name(), Replace::No)?;
     Ok(Outcome::Number(0))
 }
 
-/// Makes a directory with its access control list under a temporary name.
+/// Makes a directory with its access control list under a temporary name. Programs are kept from changing
+/// that from here on, if the caller holds off further ones until the directory has its name.
 pub(crate) fn build_directory(
     export: &Export,
     target: &Granted,
@@ -34,7 +36,10 @@ pub(crate) fn build_directory(
     }
     let temporary = Temporary::new(&export.journal, target.holder(), target.holder_path())?;
     rustix::fs::mkdirat(target.holder(), temporary.name(), Mode::RWXU)?;
-    acl::write_first(&temporary.open_directory()?, acl)?;
+    let dir = temporary.open_directory()?;
+    let text = acl.to_text();
+    export.guard().note(&dir, &text)?;
+    acl::write_first(&dir, &text)?;
     Ok(temporary)
 }
 
@@ -86,7 +91,11 @@ pub(crate) fn rename(export: &Export, from: &Granted, to: &Granted) -> Result<Ou
     if from.directory().is_ok() {
         let (from, to) = ((**from).clone(), (**to).clone());
         let (space, journal) = (export.space.clone(), Arc::clone(&export.journal));
+        let guard = Arc::clone(export.guard());
         let work = move || {
+            let _changing = guard.changing();
+            let dir = from.directory()?;
+            guard.moving(dir, from.holder(), to.holder(), to.path())?;
             journal.moving(from.path(), to.path())?;
             space.rename(&from, &to)?;
             Ok(Outcome::Number(0))

@@ -25,6 +25,22 @@ impl Root {
         Ok(Self { dir: Dir::new(fd) })
     }
 
+    /// Goes down to the directory with this link-free path below the root; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) fn descend(&self, path: &[u8]) -> Result<Option<Dir>, Errno> {
+        let mut names = path
+            .split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty());
+        match names.try_fold(self.dir.clone(), |dir, name| dir.child(name)) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
     /// Returns the handle of the exported directory itself.
     #[must_use]
     pub const fn dir(&self) -> &Dir {

@@ -169,7 +169,7 @@ fn empty_of(
 
 /// Gives the server's account all rights in a directory that a program of a client may have taken them
 /// from. Where that fails, what is done in the directory fails too, and says why.
-fn make_passable(dir: &Dir) {
+pub(crate) fn make_passable(dir: &Dir) {
     let Ok(stat) = rustix::fs::fstat(dir) else {
         return;
     };

@@ -26,6 +26,7 @@ mod crowd;
 mod cut;
 mod escapes;
 mod exec;
+mod guard;
 mod input;
 mod jobs;
 mod library;

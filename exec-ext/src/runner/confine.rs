@@ -68,6 +68,12 @@ impl Confinement {
         }
     }
 
+    /// Returns what programs may reach.
+    #[must_use]
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     /// Returns the version of Landlock's rules that the kernel has; 0 for none.
     #[must_use]
     pub fn landlock(&self) -> u32 {

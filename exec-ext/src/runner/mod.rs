@@ -49,7 +49,8 @@ pub use confine::{Confinement, Reach};
 pub use error::StartError;
 pub(crate) use execution::Channel;
 pub use execution::{AttachTicket, Execution};
-pub use prepared::{DEFAULT_PATH, Input, Output, Prepared, clean_environment, find_program};
+pub use prepared::{DEFAULT_PATH, Held, Input, Output, Prepared, clean_environment, find_program};
+pub use sys::is_open_for_writing;
 
 use budget::{Budget, Share};
 use execution::Stop;

@@ -1,5 +1,6 @@
 //! What a server has resolved and opened before a program can start, and the search for a program.
 
+use std::any::Any;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -30,7 +31,13 @@ pub struct Prepared {
     pub env: Vec<(OsString, OsString)>,
     /// The limits in force: the request's within the server's ([`Limits::within`]).
     pub limits: Limits,
+    /// What the server keeps for as long as the program, or anything that it started, may run.
+    pub held: Option<Held>,
 }
+
+/// Something that is dropped when a program and all that it started have ended, or when it is not started
+/// after all: on a thread that may wait, and before anybody is told of the end.
+pub type Held = Box<dyn Any + Send + Sync>;
 
 /// Standard input of a program.
 #[derive(Debug)]

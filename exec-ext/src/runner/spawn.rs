@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open};
 use super::StartError;
 use super::confine::Confinement;
 use super::kin::Kin;
-use super::prepared::{Input, Output, Prepared, find_program};
+use super::prepared::{Held, Input, Output, Prepared, find_program};
 use super::sys::{self, ChildSetup, Image};
 use super::temporary::Temporary;
 use super::terminal::{self, Sink};
@@ -37,6 +37,7 @@ pub(super) struct Spawned {
     pub(super) pid: Pid,
     pub(super) kin: Kin,
     pub(super) temporary: Option<Temporary>,
+    pub(super) held: Option<Held>,
     /// A pidfd.
     pub(super) handle: OwnedFd,
     /// The server's side of its terminal, if it has one.
@@ -63,6 +64,7 @@ pub(super) fn spawn(
         stderr,
         env,
         limits,
+        held,
     } = prepared;
     accessat(&cwd, c".", Access::EXEC_OK, AtFlags::EACCESS).map_err(|errno| {
         let path = request.path.display();
@@ -119,6 +121,7 @@ pub(super) fn spawn(
         pid,
         kin,
         temporary,
+        held,
         handle,
         terminal,
         sink,

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::config::ExecutionsConfig;
 use super::execution::{Channel, Execution, Stop};
 use super::leader::Leader;
+use super::prepared::Held;
 use super::spawn::Spawned;
 use super::sys::{self, Exit, ExitWatch};
 use super::temporary::Temporary;
@@ -28,6 +29,7 @@ pub(super) struct Supervisor {
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
     temporary: Option<Temporary>,
+    held: Option<Held>,
     limits: Limits,
     pipe_grace: Duration,
     started: Instant,
@@ -49,6 +51,7 @@ impl Supervisor {
             pid,
             kin,
             temporary,
+            held,
             handle,
             terminal,
             sink,
@@ -90,6 +93,7 @@ impl Supervisor {
             stdout,
             stderr,
             temporary,
+            held,
             limits,
             pipe_grace: config.pipe_grace,
             started: Instant::now(),
@@ -120,7 +124,8 @@ impl Supervisor {
         };
         let err = fill(&execution, Channel::Err, stderr, &watch_closing);
         let pipes = async { tokio::join!(out, err) };
-        let ends = self.until_end(&closing);
+        let kept = self.held.take();
+        let ends = self.until_end(&closing, kept);
         let ((), (out_end, err_end), end) = tokio::join!(feed, pipes, ends);
         let (exit, survivors) = end;
         let held = out_end == PipeEnd::Held || err_end == PipeEnd::Held;
@@ -141,12 +146,23 @@ impl Supervisor {
 
     /// Waits for the program, ends what it leaves behind, and has its pipes closed. Returns the
     /// exit and the survivors.
-    async fn until_end(&self, closing: &watch::Sender<Closing>) -> (Exit, Vec<u32>) {
+    async fn until_end(
+        &self,
+        closing: &watch::Sender<Closing>,
+        kept: Option<Held>,
+    ) -> (Exit, Vec<u32>) {
         self.until_exit(closing).await;
         let exited = Instant::now();
         // Nobody reads standard input any more, whatever descendants think.
         self.execution.stdin.break_off();
-        let ended = self.end_descendants();
+        let ended = async {
+            let ended = self.end_descendants().await;
+            if kept.is_some() {
+                // Nothing of the program runs any more, whoever still has to fetch what it wrote.
+                let _ = tokio::task::spawn_blocking(move || drop(kept)).await;
+            }
+            ended
+        };
         let closed = self.close_pipes(exited + self.pipe_grace, closing);
         let (ended, ()) = tokio::join!(ended, closed);
         ended

@@ -1,11 +1,12 @@
 //! The system calls that have no safe wrapper: running a prepared image in the child, waiting with
-//! resource use, and watching a process handle. Nothing else in the crate is unsafe.
+//! resource use, leases on files, and watching a process handle. Nothing else in the crate is unsafe.
 #![expect(
     unsafe_code,
-    reason = "wait4, execve after fork and AsyncFd::register have no safe form"
+    reason = "wait4, execve after fork, leases and AsyncFd::register have no safe form"
 )]
 
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -289,6 +290,33 @@ pub(super) fn hard_limit(pid: Pid, resource: libc::__rlimit_resource_t) -> Optio
         )
     };
     (outcome == 0).then_some(limit.rlim_max)
+}
+
+/// Says whether any process has a file open to write to it. `file` must be open for reading only.
+///
+/// This asks for a lease, which the kernel refuses then, and gives it back at once.
+///
+/// # Errors
+///
+/// It cannot be told: the file is somebody else's, or its file system has no leases.
+pub fn is_open_for_writing(file: &File) -> io::Result<bool> {
+    /// Of `fcntl.h`; the same on all that Landlock and this crate run on.
+    const F_SETSIG: libc::c_int = 10;
+    let control = |command, argument: libc::c_int| {
+        // SAFETY: the descriptor is open as long as `file`, and these commands take a number.
+        let outcome = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
+        if outcome == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // Whoever opens the file in the meantime has this process told by a signal: by one that is ignored.
+    control(F_SETSIG, libc::SIGURG)?;
+    match control(libc::F_SETLEASE, libc::F_RDLCK.into()) {
+        Ok(()) => control(libc::F_SETLEASE, libc::F_UNLCK.into()).map(|()| false),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the version of Landlock's rules that the kernel has; 0 where there is none.
