@@ -276,10 +276,8 @@ fn parse(text: &[u8], root: &Id) -> Option<Left> {
         };
         let words: Vec<&str> = line.split(' ').collect();
         match (at, words.as_slice()) {
-            (0, ["lists", "1", inode, born]) => {
-                if id(&["-", inode, born], root) != Some(*root) {
-                    return None;
-                }
+            (0, ["lists", "1", inode, born]) if id(&["-", inode, born], root) != Some(*root) => {
+                return None;
             }
             (_, ["t", number, hex]) => {
                 if let (Ok(number), Some(bytes)) = (number.parse(), unhex(hex)) {

@@ -125,6 +125,7 @@ pub fn prepared(request: &ExecRequest, work: PathBuf) -> Prepared {
             orphan_s: Some(3600),
             ..Limits::default()
         }),
+        held: None,
     }
 }
 
