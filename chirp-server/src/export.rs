@@ -55,6 +55,8 @@ pub struct Policy {
     pub keep_free: u64,
     /// `-Q`: bytes that the whole tree may take.
     pub quota: Option<u64>,
+    /// `--exec`: tickets are kept from programs.
+    pub runs_programs: bool,
     /// `--max-ticket-duration`: no ticket lives longer.
     pub max_ticket_duration: Option<Duration>,
 }
@@ -90,6 +92,9 @@ pub enum ExportError {
     /// What the tree takes cannot be counted.
     #[error("cannot count what {} takes (-Q); without -Q nothing is counted", .0.display())]
     Space(PathBuf, #[source] Errno),
+    /// The tickets cannot be kept from programs.
+    #[error("cannot keep tickets in {}", .0.display())]
+    Tickets(PathBuf, #[source] std::io::Error),
     /// The access control lists cannot be kept from programs.
     #[error("cannot use the record of access control lists in {}", .0.display())]
     Guard(PathBuf, #[source] std::io::Error),
@@ -134,13 +139,16 @@ impl Export {
         let ticket_policy = TicketPolicy {
             max_duration: policy.max_ticket_duration,
             read_only: policy.read_only,
+            kept_from_programs: policy.runs_programs,
         };
+        let tickets = Tickets::open(&handle, transient, &journal, ticket_policy);
+        let tickets = tickets.map_err(|error| ExportError::Tickets(transient.to_owned(), error))?;
         let locks = Arc::new(Locks::default());
         // Before anybody is answered: what programs of a killed server did must not count.
         let guard = Guard::open(&handle, transient, Arc::clone(&locks), Arc::clone(&journal));
         let guard = guard.map_err(|error| ExportError::Guard(transient.to_owned(), error))?;
         Ok(Self {
-            tickets: Arc::new(Tickets::open(&handle, &journal, ticket_policy)),
+            tickets: Arc::new(tickets),
             acls: Acls::new(
                 handle.dir().clone(),
                 policy.default_acl,

@@ -283,6 +283,7 @@ async fn serve(
     };
     tokio::join!(end_executions, end_jobs);
     clients.await.context("the listener failed")?;
+    server.export.tickets().close();
     saving.abort();
     server.export.space().save();
     tracing::info!("stopped");
@@ -371,6 +372,7 @@ async fn open_export(
         keep_free: args.free_space,
         quota: args.root_quota,
         max_ticket_duration: args.max_ticket_duration,
+        runs_programs: args.exec,
         inherit_acl: args.inherit_default_acl,
         groups: args
             .group_url

@@ -3,11 +3,15 @@
 //!
 //! A file is read again as soon as it changes, so a mask, a deletion or the end of a ticket's time
 //! counts from the next request on. What is cut short, damaged or forged is worth nothing: a key's
-//! text must have the digest that the file's name says.
+//! text must have the digest that the file's name says. Where programs run the files are elsewhere: see
+//! `vault`.
 
 pub mod key;
+mod vault;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +30,7 @@ use crate::acl::cache::Cache;
 use crate::session::Principal;
 use crate::vfs::temporary::{Replace, Temporary};
 use crate::vfs::{Dir, Journal, Root, small};
+use vault::Vault;
 
 /// Bytes of the largest text that is registered; the largest key that is accepted takes 2,900.
 pub const KEY_MAX: u64 = 16 * 1024;
@@ -51,12 +56,16 @@ pub struct TicketPolicy {
     pub max_duration: Option<Duration>,
     /// `-R`: none is made, changed or removed.
     pub read_only: bool,
+    /// `--exec`: their files are not where programs can reach them.
+    pub kept_from_programs: bool,
 }
 
 /// The tickets of the exported tree.
 #[derive(Debug)]
 pub struct Tickets {
-    root: Dir,
+    /// Where the files are.
+    store: Dir,
+    vault: Option<Vault>,
     journal: Arc<Journal>,
     policy: TicketPolicy,
     cache: Cache<Ticket>,
@@ -84,24 +93,56 @@ enum Worthless {
 }
 
 impl Tickets {
-    /// Opens the store and removes what counts no more.
-    #[must_use]
-    pub fn open(root: &Root, journal: &Arc<Journal>, policy: TicketPolicy) -> Self {
+    /// Opens the store and removes what counts no more. Where programs may run the files are kept from
+    /// them, in the transient directory, until [`Tickets::close`].
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be moved there, or back to where a server before this one did not put them.
+    pub fn open(
+        root: &Root,
+        transient: &Path,
+        journal: &Arc<Journal>,
+        policy: TicketPolicy,
+    ) -> io::Result<Self> {
+        // With -R nothing is moved, and no program runs.
+        let kept = policy.kept_from_programs && !policy.read_only;
+        let mut vault = Vault::open(root, transient, kept)?;
+        if let Some(there) = &vault {
+            if kept {
+                there.fill()?;
+            } else if !policy.read_only {
+                there.empty(journal)?;
+            }
+        }
+        vault = vault.filter(Vault::is_marked);
         let tickets = Self {
-            root: root.dir().clone(),
+            store: vault.as_ref().map_or(root.dir(), Vault::dir).clone(),
+            vault,
             journal: Arc::clone(journal),
             policy,
             cache: Cache::default(),
             known: Mutex::default(),
         };
         tickets.sweep();
-        tickets
+        Ok(tickets)
+    }
+
+    /// Puts the files back into the exported directory, for the next server. No program may run any more.
+    pub fn close(&self) {
+        let Some(vault) = self.vault.as_ref().filter(|_| !self.policy.read_only) else {
+            return;
+        };
+        let _held = self.known();
+        if let Err(error) = vault.empty(&self.journal) {
+            tracing::warn!(%error, "tickets stay in the transient directory, for the next server with that one");
+        }
     }
 
     /// Looks at all ticket files, and removes those that are worth nothing: their time is over, or they
     /// are damaged. With `-R` they are left where they are.
     pub fn sweep(&self) {
-        let result = self.root.readable().and_then(|fd| self.sweep_entries(fd));
+        let result = self.store.readable().and_then(|fd| self.sweep_entries(fd));
         if let Err(error) = result {
             tracing::warn!(%error, "cannot look through the tickets of the exported directory");
         }
@@ -152,7 +193,7 @@ impl Tickets {
             Worthless::Expired => tracing::info!(file, "removing a ticket whose time is over"),
             _ => tracing::warn!(file, %reason, "removing a file that is no ticket"),
         }
-        if let Err(error) = self.root.unlink_if_there(&file_name(name)) {
+        if let Err(error) = self.store.unlink_if_there(&file_name(name)) {
             tracing::warn!(file, %error, "cannot remove it");
         }
     }
@@ -194,11 +235,11 @@ impl Tickets {
 
     fn read(&self, name: TicketName) -> Result<Arc<Ticket>, Worthless> {
         let file_name = file_name(name);
-        let stat = self.root.stat(&file_name)?;
+        let stat = self.store.stat(&file_name)?;
         let ticket = match self.cache.find(&stat) {
             Some(ticket) => ticket,
             None => {
-                let file = small::open(&self.root, &file_name)?;
+                let file = small::open(&self.store, &file_name)?;
                 // The cache keeps what this descriptor says, which may be newer than the status above.
                 let stat = rustix::fs::fstat(&file)?;
                 let ticket = Ticket::parse(&small::read(file, TICKET_MAX as u64)?)?;
@@ -325,7 +366,7 @@ impl Tickets {
         self.changeable()?;
         let mut known = self.known();
         self.for_owner(who, is_superuser, name)?;
-        self.root.unlink_if_there(&file_name(name)).map_err(code)?;
+        self.store.unlink_if_there(&file_name(name)).map_err(code)?;
         known.remove(&name);
         Ok(())
     }
@@ -361,8 +402,11 @@ impl Tickets {
     }
 
     fn write(&self, name: TicketName, ticket: &Ticket) -> Result<(), Errno> {
-        let temporary = Temporary::new(&self.journal, &self.root, b"")?;
-        small::write_new(&self.root, temporary.name(), &ticket.to_text())?;
+        if let Some(vault) = &self.vault {
+            return vault.write(name, &ticket.to_text());
+        }
+        let temporary = Temporary::new(&self.journal, &self.store, b"")?;
+        small::write_new(&self.store, temporary.name(), &ticket.to_text())?;
         temporary.install(&file_name(name), Replace::Yes)
     }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::common::{Peer, Place, Server, eventually};
 use crate::exec::{finish, run, start};
+use crate::holder::Holder;
 
 /// A program that has done its mischief and goes on running until it is told to end.
 struct Running<'a> {
@@ -487,4 +488,61 @@ fn a_list_that_was_none_lets_nobody_in() {
     running.end();
     is_kept_out(&server, &["/w/a", "/w/a/n"]);
     has(&place, "w/a", "");
+}
+
+#[test]
+fn programs_reach_no_tickets() {
+    let place = place();
+    place.write("w/f", "content");
+    let (holder, evil) = (Holder::new(1024), Holder::new(1024));
+    let named = |holder: &Holder| format!(".__ticket.{}", holder.digest);
+    let subject = format!("unix:{}", place.user);
+    {
+        // Made before programs may run.
+        let mut server = place.serve(&[]);
+        let mut owner = server.owner();
+        holder.register(&mut owner, 600);
+        holder.allow(&mut owner, &[("/w", "r")]);
+        server.signal(Signal::TERM);
+        server.wait();
+    }
+    let text = fs::read_to_string(place.host(named(&holder))).unwrap();
+    let wider = text.replace("\"r\"", "\"rwldax\"");
+    assert_ne!(wider, text, "{text}");
+    let other = text.replace(&holder.public, &evil.public);
+    place.write("wider", &wider);
+    place.write("other", &other);
+    let script = format!(
+        "cat .__ticket.* {}/tickets/*; cat wider > {}; cat other > {}; :",
+        place.base("transient").display(),
+        named(&holder),
+        named(&evil)
+    );
+    let request = json!({"cmd": "sh", "args": ["-c", script], "path": "/"});
+    let check = |server: &Server<'_>| {
+        holder.login(server, &subject).expect(
+            "getfile /w/f\nputfile /w/f 384 1\n",
+            "7\ncontent-2\n",
+        );
+        let mut peer = server.connect();
+        assert_eq!(evil.challenge(&mut peer), None, "a program made it");
+    };
+    let mut server = place.serve(&["--exec"]);
+    let ended = run(&mut server.owner(), &request);
+    assert_eq!((ended.code(), ended.out.as_slice()), (0, b"".as_slice()));
+    assert!(place.host(named(&evil)).exists());
+    check(&server);
+    server.signal(Signal::KILL);
+    server.wait();
+    drop(server);
+    // The same server again, and then one that runs no programs.
+    for args in [["--exec"].as_slice(), &[]] {
+        let mut server = place.serve(args);
+        check(&server);
+        assert!(!place.host(named(&evil)).exists());
+        server.signal(Signal::TERM);
+        server.wait();
+        let now = fs::read_to_string(place.host(named(&holder))).unwrap();
+        assert_eq!(now, text);
+    }
 }

@@ -27,6 +27,9 @@ mod cut;
 mod escapes;
 mod exec;
 mod guard;
+#[path = "../rights/holder.rs"]
+#[allow(dead_code, reason = "these tests need no more of it than one login")]
+mod holder;
 mod input;
 mod jobs;
 mod library;
