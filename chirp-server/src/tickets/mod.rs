@@ -11,8 +11,8 @@ mod vault;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -117,7 +117,10 @@ impl Tickets {
         }
         vault = vault.filter(Vault::is_marked);
         let tickets = Self {
-            store: vault.as_ref().map_or(root.dir(), Vault::dir).clone(),
+            store: vault
+                .as_ref()
+                .map_or_else(|| root.dir(), Vault::dir)
+                .clone(),
             vault,
             journal: Arc::clone(journal),
             policy,

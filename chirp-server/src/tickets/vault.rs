@@ -116,7 +116,11 @@ impl Vault {
                     ticket = name.digits(),
                     "removing a ticket's file from the exported directory that this server did not put there"
                 );
-                crate::vfs::tree::remove(&self.root, &file_name(name), &crate::space::Space::default())?;
+                crate::vfs::tree::remove(
+                    &self.root,
+                    &file_name(name),
+                    &crate::space::Space::default(),
+                )?;
             }
         }
         for name in names {

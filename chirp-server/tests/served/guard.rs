@@ -520,10 +520,9 @@ fn programs_reach_no_tickets() {
     );
     let request = json!({"cmd": "sh", "args": ["-c", script], "path": "/"});
     let check = |server: &Server<'_>| {
-        holder.login(server, &subject).expect(
-            "getfile /w/f\nputfile /w/f 384 1\n",
-            "7\ncontent-2\n",
-        );
+        holder
+            .login(server, &subject)
+            .expect("getfile /w/f\nputfile /w/f 384 1\n", "7\ncontent-2\n");
         let mut peer = server.connect();
         assert_eq!(evil.challenge(&mut peer), None, "a program made it");
     };
