@@ -64,7 +64,9 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
 fn config(directory: &Path, root_path: &Path) -> AuthConfig {
     let root = Root::open(root_path).expect("the root");
     let (journal, _) = Journal::open(directory, &root).expect("a journal");
-    let tickets = Tickets::open(&root, &Arc::new(journal), TicketPolicy::default());
+    let journal = Arc::new(journal);
+    let tickets = Tickets::open(&root, directory, &journal, TicketPolicy::default());
+    let tickets = tickets.expect("the tickets");
     let file = directory.join("cookie");
     fs::write(&file, COOKIE).expect("a cookie file");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("its mode");
