@@ -180,7 +180,7 @@ impl Announcement {
     }
 
     /// Says which field holds what no field may hold, if one does.
-    fn check(&self) -> Result<(), Unusable> {
+    pub(crate) fn check(&self) -> Result<(), Unusable> {
         let texts = [
             ("name", Some(&self.name)),
             ("boot", Some(&self.boot)),

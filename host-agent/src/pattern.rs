@@ -6,7 +6,10 @@
 //! every ready guest.
 
 use beacon::mac::MacId;
+use beacon::registry::GuestRecord;
 use globset::{GlobBuilder, GlobMatcher};
+
+use crate::api::types::usable;
 
 /// Bytes of a pattern at most.
 const PATTERN_MAX: usize = 4096;
@@ -19,15 +22,15 @@ pub(crate) struct Pattern {
 
 /// What a pattern looks at in a guest.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Subject<'a> {
+struct Subject<'a> {
     /// The guest's name.
-    pub(crate) name: &'a str,
+    name: &'a str,
     /// Its id in any form.
-    pub(crate) id: &'a str,
+    id: &'a str,
     /// Its addresses, without ports.
-    pub(crate) addresses: &'a [String],
-    /// Whether it is in state `ready`.
-    pub(crate) ready: bool,
+    addresses: &'a [String],
+    /// Whether it can be given work.
+    ready: bool,
 }
 
 /// A pattern that says nothing.
@@ -89,7 +92,29 @@ impl Pattern {
     }
 
     /// Returns whether the pattern takes that guest: the last item that matches it decides.
-    pub(crate) fn matches(&self, guest: Subject<'_>) -> bool {
+    pub(crate) fn takes(&self, guest: &GuestRecord) -> bool {
+        self.takes_if(guest, usable(guest))
+    }
+
+    /// Returns whether the pattern would take that guest if it were ready.
+    pub(crate) fn would_take(&self, guest: &GuestRecord) -> bool {
+        self.takes_if(guest, true)
+    }
+
+    fn takes_if(&self, guest: &GuestRecord, ready: bool) -> bool {
+        let others = guest.addresses.iter().map(|address| address.ip.to_string());
+        let addresses: Vec<_> = std::iter::once(guest.address.to_string())
+            .chain(others)
+            .collect();
+        self.matches(Subject {
+            name: &guest.name,
+            id: &guest.id.to_string(),
+            addresses: &addresses,
+            ready,
+        })
+    }
+
+    fn matches(&self, guest: Subject<'_>) -> bool {
         let all_take_away = self.items.iter().all(|item| item.take_away);
         let start = all_take_away && guest.ready;
         self.items.iter().fold(start, |taken, item| {

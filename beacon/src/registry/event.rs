@@ -77,6 +77,19 @@ pub enum CheckResult {
     Mismatch(String),
 }
 
+/// The outcome of a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// The announced server answers.
+    Answered,
+    /// Somebody answers for it, and it is not there: its machine refuses the connection, or another server
+    /// has its place.
+    Refused(String),
+    /// Nothing that proves anything was heard: the network, the machine or the server may only be slow or
+    /// cut off, so how long it may be silent is for the grace to say.
+    Silent(String),
+}
+
 impl Event {
     /// Returns the event's fixed name for logs (`host-agent.md` part 14).
     #[must_use]

@@ -89,6 +89,41 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// Returns a guest that is joining and of which nothing else is known.
+    pub(super) fn new(
+        announcement: Announcement,
+        peer: Option<IpAddr>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
+        Self {
+            state: GuestState::Joining,
+            announcement,
+            peer,
+            why: String::new(),
+            first_seen: wall,
+            last_beacon: wall,
+            since: wall,
+            restarts: 0,
+            reachable: false,
+            suspect: false,
+            dropped: 0,
+            last_seq: None,
+            alive_at: now,
+            before_late: GuestState::Joining,
+            previous: None,
+            conflict_at: None,
+            checks_failed: 0,
+            check_at: None,
+            probes_failed: 0,
+            probe_at: None,
+            connection_lost: false,
+            window: (now, 0),
+            tombstone_at: None,
+            queued_at: now,
+        }
+    }
+
     /// Returns the guest's id.
     #[must_use]
     pub fn id(&self) -> MacId {
@@ -252,7 +287,7 @@ pub struct GuestRecord {
     pub dropped: u64,
 }
 
-fn unix(time: SystemTime) -> f64 {
+pub(super) fn unix(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs_f64()

@@ -86,38 +86,14 @@ impl Registry {
             tracing::debug!(%oldest, ?since, "guest list is full: a tombstone makes room");
             self.forget(oldest);
         }
-        if self.deadlines.is_empty() {
-            // Nobody ticks an empty list, so the time since the last one says nothing.
-            self.last_tick = Some(heard.now);
-        }
+        self.begin_ticking(heard.now);
         self.counters.beacons += 1;
         let why = "announced itself".to_owned();
-        let guest = Guest {
-            state: GuestState::Joining,
-            announcement: heard.said.clone(),
-            peer: heard.peer,
-            why: why.clone(),
-            first_seen: heard.wall,
-            last_beacon: heard.wall,
-            since: heard.wall,
-            restarts: 0,
-            reachable: false,
-            suspect: false,
-            dropped: 0,
-            last_seq: heard.seq(),
-            alive_at: heard.now,
-            before_late: GuestState::Joining,
-            previous: None,
-            conflict_at: None,
-            checks_failed: 0,
-            check_at: None,
-            probes_failed: 0,
-            probe_at: None,
-            connection_lost: false,
-            window: (heard.now, 1),
-            tombstone_at: None,
-            queued_at: heard.now,
-        };
+        let mut guest = Guest::new(heard.said.clone(), heard.peer, heard.now, heard.wall);
+        guest.why.clone_from(&why);
+        guest.last_seq = heard.seq();
+        guest.window = (heard.now, 1);
+        self.revision += 1;
         let to = GuestState::Joining;
         events.push(event(
             &guest,
@@ -129,6 +105,13 @@ impl Registry {
         ));
         self.guests.insert(heard.said.id, guest);
         events.extend(self.check(heard.said.id, &why, heard.now));
+    }
+
+    /// Nobody ticks an empty list, so the time since the last tick says nothing once there is a guest.
+    pub(super) fn begin_ticking(&mut self, now: Instant) {
+        if self.deadlines.is_empty() {
+            self.last_tick = Some(now);
+        }
     }
 
     /// Takes a beacon of the run that is known.
@@ -154,6 +137,7 @@ impl Registry {
         if let Some(why) = why {
             guest.reachable = false;
             guest.checks_failed = 0;
+            self.revision += 1;
             events.extend(self.enter(id, GuestState::Joining, why, heard.now));
             events.extend(self.check(id, why, heard.now));
         } else if state == GuestState::Late {
@@ -190,6 +174,7 @@ impl Registry {
         guest.checks_failed = 0;
         update(guest, heard);
         self.counters.beacons += 1;
+        self.revision += 1;
         events.extend(self.enter(id, GuestState::Joining, why, heard.now));
         events.extend(self.check(id, why, heard.now));
     }

@@ -8,13 +8,15 @@ mod event;
 mod guest;
 mod handle;
 mod outcome;
+mod snapshot;
 mod tick;
 
 #[cfg(test)]
 mod tests;
 
-pub use event::{CheckResult, Event, EventKind, Target};
+pub use event::{CheckResult, Event, EventKind, ProbeResult, Target};
 pub use guest::{Guest, GuestRecord, GuestState};
+pub use snapshot::Snapshot;
 
 use crate::mac::MacId;
 use std::collections::{BTreeSet, HashMap};
@@ -59,6 +61,8 @@ pub struct Counters {
     pub too_many: u64,
     /// Announcements of new guests dropped because the list is full.
     pub full: u64,
+    /// Presence messages that could not be read at all.
+    pub unusable: u64,
 }
 
 /// The host's list of guests.
@@ -75,6 +79,8 @@ pub struct Registry {
     /// A moment in both clocks, from the newest beacon.
     clocks: Option<(Instant, SystemTime)>,
     counters: Counters,
+    /// Counts changes of what a snapshot holds.
+    revision: u64,
 }
 
 impl Registry {
@@ -93,6 +99,7 @@ impl Registry {
             last_tick: None,
             clocks: None,
             counters: Counters::default(),
+            revision: 0,
         }
     }
 
@@ -143,6 +150,11 @@ impl Registry {
         self.counters
     }
 
+    /// Counts a presence message that could not be read.
+    pub fn count_unusable(&mut self) {
+        self.counters.unusable += 1;
+    }
+
     /// Returns when [`Self::tick`] is to be called next; nothing while there is nothing to wait for.
     ///
     /// At most 5 s after the last tick, so that a host that slept is noticed.
@@ -187,6 +199,7 @@ impl Registry {
         }
         guest.state = to;
         guest.since = wall;
+        self.revision += 1;
         if to.is_registered() != from.is_registered() {
             if let Some(at) = guest.tombstone_at.take() {
                 self.tombstones.remove(&(at, id));

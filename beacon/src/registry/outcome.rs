@@ -1,7 +1,7 @@
 //! Outcomes of checks and probes, and news of the broker, into the registry.
 
 use super::handle::lost;
-use super::{CheckResult, Event, EventKind, Guest, GuestState, Registry, event};
+use super::{CheckResult, Event, EventKind, Guest, GuestState, ProbeResult, Registry, event};
 use crate::mac::MacId;
 use std::time::{Duration, Instant};
 
@@ -72,13 +72,13 @@ impl Registry {
         events
     }
 
-    /// Takes the outcome of a probe of that boot and run: whether the same server answered, else why not.
+    /// Takes the outcome of a probe of that boot and run.
     pub fn probed(
         &mut self,
         id: MacId,
         boot: &str,
         run: &str,
-        result: Result<(), String>,
+        result: ProbeResult,
         now: Instant,
     ) -> Vec<Event> {
         let mut events = Vec::new();
@@ -87,8 +87,8 @@ impl Registry {
             return events;
         };
         guest.probe_at = broker_down.then(|| now + grace / 3);
-        match result {
-            Ok(()) => {
+        let (why, refused) = match result {
+            ProbeResult::Answered => {
                 let was_lost = std::mem::take(&mut guest.connection_lost);
                 guest.probes_failed = 0;
                 guest.last_seq = None;
@@ -99,27 +99,33 @@ impl Registry {
                         events.extend(self.enter(id, before, "answers", now));
                     }
                 }
+                self.requeue(id);
+                return events;
             }
-            Err(why) => {
-                guest.probes_failed = guest.probes_failed.saturating_add(1);
-                // With the broker down a probe stands for the beacons of a third of the grace; after a
-                // lost connection it stands for the whole deadline, and is made twice.
-                let (late, gone) = match (guest.connection_lost, broker_down) {
-                    (true, _) => (1, 2),
-                    (false, true) => (3, 5),
-                    (false, false) => (u32::MAX, u32::MAX),
-                };
-                let failed = guest.probes_failed;
-                if guest.connection_lost && failed < gone {
-                    guest.probe_at = Some(now + PROBE_AGAIN);
-                }
-                if failed >= gone {
-                    self.end(id, &format!("does not answer: {why}"), now, &mut events);
-                } else if failed >= late && guest.state != GuestState::Late {
-                    let why = format!("does not answer: {why}");
-                    events.extend(self.enter(id, GuestState::Late, &why, now));
-                }
-            }
+            ProbeResult::Refused(why) => (why, true),
+            ProbeResult::Silent(why) => (why, false),
+        };
+        // A server whose connection to the broker ended and that is refused where it was has ended, which
+        // two such probes prove. Silence proves nothing before the grace is over. With the broker down a
+        // probe stands for the beacons of a third of the grace.
+        let (late, gone) = match (guest.connection_lost, broker_down) {
+            (true, _) if refused => (1, 2),
+            (_, true) => (3, 5),
+            (_, false) => (u32::MAX, u32::MAX),
+        };
+        if refused || broker_down {
+            guest.probes_failed = guest.probes_failed.saturating_add(1);
+        }
+        let failed = guest.probes_failed;
+        if guest.connection_lost && !broker_down {
+            let again = if refused { PROBE_AGAIN } else { grace / 3 };
+            guest.probe_at = Some(now + again);
+        }
+        if failed >= gone {
+            self.end(id, &format!("does not answer: {why}"), now, &mut events);
+        } else if failed >= late && guest.state != GuestState::Late {
+            let why = format!("does not answer: {why}");
+            events.extend(self.enter(id, GuestState::Late, &why, now));
         }
         self.requeue(id);
         events

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use beacon::registry::{CheckResult, Target};
+use beacon::registry::{CheckResult, ProbeResult, Target};
 use chirp_client::{Client, Error};
 use exec_ext::request::{ExecRequest, OnDisconnect, OutputTo};
 
@@ -21,7 +21,9 @@ const NO_OP_WITHIN: Duration = Duration::from_secs(10);
 pub(super) async fn check(target: &Target) -> CheckResult {
     let (client, runs_programs) = match meet(target).await {
         Ok(met) => met,
-        Err(refusal) => return refusal,
+        Err(Missed::Failed(error)) => return CheckResult::Failed(error.to_string()),
+        Err(Missed::Unprovable(why)) => return CheckResult::Failed(why.to_owned()),
+        Err(Missed::Other(why)) => return CheckResult::Mismatch(why),
     };
     if !runs_programs {
         return CheckResult::Failed(
@@ -39,28 +41,52 @@ pub(super) async fn check(target: &Target) -> CheckResult {
 }
 
 /// Makes the short check: is the same server still there?
-pub(super) async fn probe(target: &Target) -> Result<(), String> {
+pub(super) async fn probe(target: &Target) -> ProbeResult {
     match meet(target).await {
-        Ok(_) => Ok(()),
-        Err(CheckResult::Failed(why) | CheckResult::Mismatch(why)) => Err(why),
-        Err(CheckResult::Passed) => Ok(()),
+        Ok(_) => ProbeResult::Answered,
+        Err(Missed::Other(why)) => ProbeResult::Refused(why),
+        Err(Missed::Failed(error)) if is_refusal(&error) => ProbeResult::Refused(error.to_string()),
+        Err(Missed::Failed(error)) => ProbeResult::Silent(error.to_string()),
+        Err(Missed::Unprovable(why)) => ProbeResult::Silent(why.to_owned()),
     }
+}
+
+/// Returns whether the machine is there and says that nobody listens: silence and cut networks sound
+/// otherwise.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+/// Why nobody was met, or not the one who was announced.
+enum Missed {
+    /// No session came about.
+    Failed(Error),
+    /// Another server answers.
+    Other(String),
+    /// It cannot be told which server answers.
+    Unprovable(&'static str),
 }
 
 /// Connects, logs in, and compares who answers with who was announced. Returns the session, and whether
 /// the server runs programs.
-async fn meet(target: &Target) -> Result<(Client, bool), CheckResult> {
-    let failed = |error: Error| CheckResult::Failed(error.to_string());
+async fn meet(target: &Target) -> Result<(Client, bool), Missed> {
     let client = guest::connect(target.address, CONNECT_WITHIN)
         .await
-        .map_err(failed)?
+        .map_err(Missed::Failed)?
         .with_timeout(CONNECT_WITHIN);
-    let Some(features) = client.features().await.map_err(failed)? else {
-        let why = "its server tells no features, so it cannot be told from another";
-        return Err(CheckResult::Failed(why.to_owned()));
+    if target.boot.is_empty() || target.run.is_empty() {
+        return Err(Missed::Unprovable(
+            "announces no boot and run ids, as guests of the original system do, so nobody can tell that it is \
+             the one who answers",
+        ));
+    }
+    let Some(features) = client.features().await.map_err(Missed::Failed)? else {
+        return Err(Missed::Unprovable(
+            "its server tells no features, so it cannot be told from another",
+        ));
     };
     if features.boot != target.boot || features.run != target.run {
-        return Err(CheckResult::Mismatch(format!(
+        return Err(Missed::Other(format!(
             "another server answers at {}: boot {} run {} instead of boot {} run {}",
             target.address,
             shown(&features.boot),

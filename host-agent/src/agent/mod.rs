@@ -8,9 +8,11 @@ pub(crate) mod check;
 pub(crate) mod exec;
 mod notice;
 pub(crate) mod service;
+mod snapshot;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,7 +20,8 @@ use beacon::broker::PublisherLost;
 use beacon::mac::MacId;
 use beacon::message::Beacon;
 use beacon::registry::{
-    CheckResult, Event, EventKind, GuestRecord, Registry, RegistryConfig, Target,
+    CheckResult, Counters, Event, EventKind, GuestRecord, ProbeResult, Registry, RegistryConfig,
+    Snapshot, Target,
 };
 use beacon::subscriber::Heard;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
@@ -26,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::types::Notice;
+use snapshot::Keeper;
 
 /// Checks and probes at once. The rest wait: thousands of guests may appear in one second.
 const CHECKS_AT_ONCE: usize = 64;
@@ -36,7 +40,7 @@ const NOTICES_KEPT: usize = 1024;
 /// Questions that may wait for the agent.
 const QUESTIONS_MAX: usize = 64;
 
-/// Refused guests are logged this often, all together.
+/// Guests and announcements that are refused are logged this often, all of a kind together.
 const REFUSED_EVERY: Duration = Duration::from_secs(60);
 
 /// The agent cannot answer: it is stopping.
@@ -52,15 +56,33 @@ pub(crate) struct Handle {
 
 #[derive(Debug)]
 enum Question {
-    Guests(oneshot::Sender<Vec<GuestRecord>>),
+    Guests(Which, oneshot::Sender<Vec<GuestRecord>>),
     Events(oneshot::Sender<(Vec<GuestRecord>, broadcast::Receiver<Arc<Notice>>)>),
-    BrokerUp(oneshot::Sender<bool>),
+    Presence(oneshot::Sender<Presence>),
+}
+
+/// Which guests are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Those that are registered.
+    Registered,
+    /// Those that are gone or left since some minutes, too.
+    All,
+}
+
+/// What the agent knows of presence as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presence {
+    /// Whether the broker is heard.
+    pub(crate) broker_up: bool,
+    /// What was counted.
+    pub(crate) counters: Counters,
 }
 
 impl Handle {
-    /// Returns the registered guests, in order of name and id.
-    pub(crate) async fn guests(&self) -> Result<Vec<GuestRecord>, Stopping> {
-        self.ask(Question::Guests).await
+    /// Returns guests, in order of name and id.
+    pub(crate) async fn guests(&self, which: Which) -> Result<Vec<GuestRecord>, Stopping> {
+        self.ask(|answer| Question::Guests(which, answer)).await
     }
 
     /// Returns the registered guests and everything that happens after.
@@ -70,9 +92,9 @@ impl Handle {
         self.ask(Question::Events).await
     }
 
-    /// Returns whether the broker is heard.
-    pub(crate) async fn broker_up(&self) -> Result<bool, Stopping> {
-        self.ask(Question::BrokerUp).await
+    /// Returns whether the broker is heard, and what was counted.
+    pub(crate) async fn presence(&self) -> Result<Presence, Stopping> {
+        self.ask(Question::Presence).await
     }
 
     async fn ask<T>(
@@ -89,12 +111,14 @@ impl Handle {
 }
 
 /// Settings of the agent's task.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct AgentConfig {
     /// `Host.vm_gc_grace`.
     pub(crate) grace: Duration,
     /// `Host.accept_unknown_guests`.
     pub(crate) accept_unknown: bool,
+    /// Where the guests are written down, if anywhere.
+    pub(crate) snapshot: Option<PathBuf>,
 }
 
 /// What the agent hears.
@@ -118,7 +142,26 @@ pub(crate) struct Agent {
     checks: JoinSet<Outcome>,
     running: HashSet<(MacId, Kind)>,
     permits: Arc<Semaphore>,
-    refused_at: Option<Instant>,
+    keeper: Option<Keeper>,
+    refused: Rarely,
+    full: Rarely,
+    too_many: Rarely,
+}
+
+/// Something that is logged at most once in [`REFUSED_EVERY`].
+#[derive(Debug, Default)]
+struct Rarely(Option<Instant>);
+
+impl Rarely {
+    fn may_speak(&mut self, now: Instant) -> bool {
+        let may = self
+            .0
+            .is_none_or(|at| now.saturating_duration_since(at) >= REFUSED_EVERY);
+        if may {
+            self.0 = Some(now);
+        }
+        may
+    }
 }
 
 /// What kind of check runs for a guest.
@@ -139,19 +182,24 @@ struct Outcome {
 #[derive(Debug)]
 enum Found {
     Check(CheckResult),
-    Probe(Result<(), String>),
+    Probe(ProbeResult),
 }
 
 impl Agent {
     /// Returns the agent and the handle to ask it by.
     pub(crate) fn new(config: AgentConfig, sources: Sources) -> (Self, Handle) {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
+        let registry = Registry::new(RegistryConfig {
+            grace: config.grace,
+            ..RegistryConfig::default()
+        });
+        let keeper = config
+            .snapshot
+            .clone()
+            .map(|path| Keeper::new(path, registry.revision()));
         let agent = Self {
             config,
-            registry: Registry::new(RegistryConfig {
-                grace: config.grace,
-                ..RegistryConfig::default()
-            }),
+            registry,
             // The registry's own first assumption: nothing to probe yet, so it costs nothing.
             broker_up: false,
             sources,
@@ -160,24 +208,34 @@ impl Agent {
             checks: JoinSet::new(),
             running: HashSet::new(),
             permits: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
-            refused_at: None,
+            keeper,
+            refused: Rarely::default(),
+            full: Rarely::default(),
+            too_many: Rarely::default(),
         };
         (agent, Handle { questions: sender })
     }
 
     /// Runs until the token is cancelled. Checks that run then are dropped.
     pub(crate) async fn run(mut self, token: CancellationToken) {
+        if let Some(path) = self.config.snapshot.clone() {
+            match tokio::task::spawn_blocking(move || snapshot::read(&path)).await {
+                Ok(read) => self.remember(read),
+                Err(error) => self.remember(Err(std::io::Error::other(error))),
+            }
+        }
         loop {
             let deadline = self
                 .registry
                 .next_deadline()
                 .map(tokio::time::Instant::from_std);
+            let revision = self.registry.revision();
             tokio::select! {
-                () = token.cancelled() => return,
+                () = token.cancelled() => break,
                 event = self.sources.presence.recv() => match event {
                     Some(event) => self.hear(event),
                     // The subscriber ends with the same token only.
-                    None => return,
+                    None => break,
                 },
                 Some(lost) = receive(&mut self.sources.lost) => {
                     tracing::debug!(id = %lost.id, peer = %lost.peer, why = lost.why, "publisher lost");
@@ -193,7 +251,37 @@ impl Agent {
                     let events = self.registry.tick(Instant::now());
                     self.act(events);
                 }
+                () = due(&mut self.keeper, revision) => {
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.start(self.registry.snapshot(SystemTime::now()), revision);
+                    }
+                }
             }
+        }
+        if let Some(keeper) = self.keeper.take() {
+            let snapshot = || self.registry.snapshot(SystemTime::now());
+            keeper.finish(snapshot, self.registry.revision()).await;
+        }
+    }
+
+    /// Takes up the guests that an earlier agent wrote down.
+    fn remember(&mut self, read: std::io::Result<Option<Snapshot>>) {
+        let restored = match read {
+            Ok(None) => return,
+            // No hypervisor can tell the agent yet who is known.
+            Ok(Some(_)) if !self.config.accept_unknown => return,
+            Ok(Some(snapshot)) => self
+                .registry
+                .restore(snapshot, Instant::now(), SystemTime::now())
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match restored {
+            Ok(events) => self.act(events),
+            Err(error) => tracing::warn!(
+                event = "snapshot.unusable", path = ?self.config.snapshot, %error,
+                "the guests that were written down cannot be read; they are known by their next beacons"
+            ),
         }
     }
 
@@ -219,8 +307,8 @@ impl Agent {
                 });
             }
             Heard::Beacon { beacon, peer } => self.hear_beacon(&beacon, peer, now),
-            // The subscriber has logged it, and nothing follows from it.
-            Heard::Unusable(_) => {}
+            // The subscriber has logged it.
+            Heard::Unusable(_) => self.registry.count_unusable(),
         }
     }
 
@@ -229,11 +317,7 @@ impl Agent {
             && let Some(said) = &beacon.announcement
             && self.registry.get(said.id).is_none()
         {
-            let recently = self
-                .refused_at
-                .is_some_and(|at| now.duration_since(at) < REFUSED_EVERY);
-            if !recently {
-                self.refused_at = Some(now);
+            if self.refused.may_speak(now) {
                 tracing::warn!(
                     id = %said.id, name = said.name,
                     "refused a guest that no hypervisor knows; Host.accept_unknown_guests = yes takes it on"
@@ -241,7 +325,25 @@ impl Agent {
             }
             return;
         }
+        let before = self.registry.counters();
         let events = self.registry.handle(beacon, peer, now, SystemTime::now());
+        let after = self.registry.counters();
+        let said = beacon
+            .announcement
+            .as_ref()
+            .map(|said| (said.id, &said.name));
+        if after.full > before.full && self.full.may_speak(now) {
+            tracing::warn!(
+                guest = ?said, known = self.registry.all().count(),
+                "there are as many guests as an agent can have: another one is not taken on"
+            );
+        }
+        if after.too_many > before.too_many && self.too_many.may_speak(now) {
+            tracing::warn!(
+                guest = ?said, ?peer,
+                "more announcements a second than anybody needs: the excess is dropped"
+            );
+        }
         self.act(events);
     }
 
@@ -322,18 +424,23 @@ impl Agent {
     fn answer(&self, question: Question) {
         // An asker that is gone needs no answer.
         match question {
-            Question::Guests(answer) => drop(answer.send(self.guests())),
+            Question::Guests(which, answer) => drop(answer.send(self.guests(which))),
             Question::Events(answer) => {
-                drop(answer.send((self.guests(), self.notices.subscribe())))
+                let guests = self.guests(Which::Registered);
+                drop(answer.send((guests, self.notices.subscribe())));
             }
-            Question::BrokerUp(answer) => drop(answer.send(self.broker_up)),
+            Question::Presence(answer) => drop(answer.send(Presence {
+                broker_up: self.broker_up,
+                counters: self.registry.counters(),
+            })),
         }
     }
 
-    fn guests(&self) -> Vec<GuestRecord> {
+    fn guests(&self, which: Which) -> Vec<GuestRecord> {
         let mut guests: Vec<_> = self
             .registry
-            .guests()
+            .all()
+            .filter(|guest| which == Which::All || guest.state().is_registered())
             .map(beacon::registry::Guest::record)
             .collect();
         guests.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
@@ -343,6 +450,14 @@ impl Agent {
     fn tell(&self, notice: Notice) {
         // Nobody listens, most of the time.
         let _ = self.notices.send(Arc::new(notice));
+    }
+}
+
+/// Waits until a registry of that revision is to be written down.
+async fn due(keeper: &mut Option<Keeper>, revision: u64) {
+    match keeper {
+        Some(keeper) => keeper.due(revision).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Agent, AgentConfig, Sources};
+use super::{Agent, AgentConfig, Sources, snapshot};
 use crate::api::http::{Api, router};
 use crate::api::socket::ApiListener;
-use crate::config::Config;
+use crate::config::{Config, GuestsFile};
 
 /// How long the agent's tasks have to end after it is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -51,6 +51,11 @@ pub(crate) async fn serve(
     let settings = AgentConfig {
         grace: config.grace,
         accept_unknown: config.accept_unknown,
+        snapshot: match &config.guests_file {
+            GuestsFile::Beside => Some(snapshot::beside(&socket)),
+            GuestsFile::At(path) => Some(path.clone()),
+            GuestsFile::None => None,
+        },
     };
     let (agent, handle) = Agent::new(settings, Sources { presence, lost });
     tasks.spawn(agent.run(token.clone()));

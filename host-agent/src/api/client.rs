@@ -37,6 +37,13 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
 }
 
+/// The agent went away while it was spoken to.
+#[derive(Debug, thiserror::Error)]
+#[error("lost the host-agent on {}; it has stopped or was killed", socket.display())]
+pub(crate) struct Lost {
+    socket: PathBuf,
+}
+
 impl ApiClient {
     /// Returns a client for the agent behind that socket.
     pub(crate) fn new(socket: PathBuf) -> Self {
@@ -48,15 +55,18 @@ impl ApiClient {
         self.json("/agent").await
     }
 
-    /// Asks for the registered guests, or with a pattern for those that it takes.
-    pub(crate) async fn guests(&self, pattern: Option<&str>) -> anyhow::Result<GuestList> {
-        match pattern {
-            None => self.json("/guests").await,
-            Some(pattern) => {
-                self.json(&format!("/guests?to={}", query_value(pattern)))
-                    .await
-            }
+    /// Asks for the registered guests, with `all` for those that are gone or left too, or with a pattern for
+    /// those of them that it takes.
+    pub(crate) async fn guests(
+        &self,
+        pattern: Option<&str>,
+        all: bool,
+    ) -> anyhow::Result<GuestList> {
+        let mut path = format!("/guests?all={all}");
+        if let Some(pattern) = pattern {
+            path = format!("{path}&to={}", query_value(pattern));
         }
+        self.json(&path).await
     }
 
     /// Asks for everything that happens from now on.
@@ -90,7 +100,9 @@ impl ApiClient {
         body: Bytes,
     ) -> anyhow::Result<Response<Incoming>> {
         let stream = socket::connect(&self.socket).await?;
-        let lost = || format!("lost the host-agent on {}", self.socket.display());
+        let lost = || Lost {
+            socket: self.socket.clone(),
+        };
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .with_context(lost)?;

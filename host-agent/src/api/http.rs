@@ -19,9 +19,9 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::types::{AgentInfo, ErrorBody, ExecCall, GuestList, Notice, Target};
-use crate::agent::{Handle, Stopping, exec};
-use crate::pattern::{BadPattern, Pattern, Subject};
+use super::types::{AgentInfo, ErrorBody, ExecCall, GuestList, Notice, Target, usable};
+use crate::agent::{Handle, Stopping, Which, exec};
+use crate::pattern::{BadPattern, Pattern};
 
 /// What every request handler has.
 #[derive(Debug, Clone)]
@@ -95,25 +95,37 @@ impl IntoResponse for ApiError {
 }
 
 async fn agent(State(api): State<Api>) -> Result<Json<AgentInfo>, ApiError> {
+    let presence = api.agent.presence().await?;
     Ok(Json(AgentInfo {
         version: concat!("host-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
         pid: std::process::id(),
         broker_addresses: api.broker_addresses.to_vec(),
-        broker_up: api.agent.broker_up().await?,
+        broker_up: presence.broker_up,
+        counters: presence.counters,
     }))
 }
 
+/// The query of `GET /guests`.
 #[derive(Debug, Deserialize)]
-struct Which {
+struct Asked {
+    /// Only those that the pattern takes.
     to: Option<String>,
+    /// Those that are gone or left, too.
+    #[serde(default)]
+    all: bool,
 }
 
 async fn guests(
     State(api): State<Api>,
-    Query(which): Query<Which>,
+    Query(asked): Query<Asked>,
 ) -> Result<Json<GuestList>, ApiError> {
-    let mut guests = api.agent.guests().await?;
-    if let Some(pattern) = which.to {
+    let which = if asked.all {
+        Which::All
+    } else {
+        Which::Registered
+    };
+    let mut guests = api.agent.guests(which).await?;
+    if let Some(pattern) = asked.to {
         guests = taken(&pattern, guests)?;
     }
     Ok(Json(GuestList { guests }))
@@ -122,29 +134,13 @@ async fn guests(
 /// Returns the guests that a pattern takes.
 fn taken(pattern: &str, mut guests: Vec<GuestRecord>) -> Result<Vec<GuestRecord>, ApiError> {
     let compiled = Pattern::parse(pattern)?;
-    guests.retain(|guest| {
-        let others = guest.addresses.iter().map(|address| address.ip.to_string());
-        let addresses: Vec<_> = std::iter::once(guest.address.to_string())
-            .chain(others)
-            .collect();
-        compiled.matches(Subject {
-            name: &guest.name,
-            id: &guest.id.to_string(),
-            addresses: &addresses,
-            ready: usable(guest),
-        })
-    });
+    guests.retain(|guest| compiled.takes(guest));
     if guests.is_empty() {
         return Err(ApiError::NoMatch {
             pattern: pattern.to_owned(),
         });
     }
     Ok(guests)
-}
-
-/// Returns whether a guest can be given work.
-pub(crate) fn usable(guest: &GuestRecord) -> bool {
-    guest.state == GuestState::Ready && !guest.suspect
 }
 
 async fn events(State(api): State<Api>) -> Result<Response, ApiError> {
@@ -187,7 +183,7 @@ async fn next_notice(
 
 async fn run(State(api): State<Api>, Json(call): Json<ExecCall>) -> Result<Response, ApiError> {
     let request = exec::request(&call.request).map_err(ApiError::Request)?;
-    let guests = taken(&call.to, api.agent.guests().await?)?;
+    let guests = taken(&call.to, api.agent.guests(Which::Registered).await?)?;
     if let Some(guest) = guests.iter().find(|guest| !usable(guest)) {
         return Err(ApiError::NotReady {
             name: guest.name.clone(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use beacon::mac::MacId;
-use beacon::registry::{GuestRecord, GuestState};
+use beacon::registry::{Counters, GuestRecord, GuestState};
 use exec_ext::status::Status;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ pub(crate) struct AgentInfo {
     pub(crate) broker_addresses: Vec<SocketAddr>,
     /// Whether it hears its broker.
     pub(crate) broker_up: bool,
+    /// What was counted since it started.
+    pub(crate) counters: Counters,
 }
 
 /// `GET /guests`.
@@ -25,6 +27,11 @@ pub(crate) struct AgentInfo {
 pub(crate) struct GuestList {
     /// The guests, by name and id.
     pub(crate) guests: Vec<GuestRecord>,
+}
+
+/// Returns whether a guest can be given work.
+pub(crate) fn usable(guest: &GuestRecord) -> bool {
+    guest.state == GuestState::Ready && !guest.suspect
 }
 
 /// One line of `GET /events`.

@@ -7,15 +7,14 @@ use beacon::registry::GuestRecord;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::AgentArguments;
-use crate::api::types::Notice;
+use super::{AgentArguments, events};
 use crate::output;
 
 /// Lists the guests.
 ///
 /// Of each: name, id, state, address, since when, and why. A guest is `joining` until a Chirp session and a
 /// no-op program have proved it usable, then `ready`; `late` when its beacons stay away. Those that are gone
-/// or have left are not listed.
+/// or have left are listed with --all, for ten minutes.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -24,11 +23,14 @@ pub(crate) struct Arguments {
     /// Only guests that match: globs over name, id and address, separated by commas; `!` takes away.
     #[arg(long, value_name = "PATTERN")]
     to: Option<String>,
-    /// Print JSON: one array, or with --watch one object on each line.
+    /// Those that are gone or have left, too.
+    #[arg(long, conflicts_with = "watch")]
+    all: bool,
+    /// Print JSON: one array with all that is known of each guest, or with --watch one object on each line.
     #[arg(long)]
     json: bool,
     /// Go on and print every change, until interrupted.
-    #[arg(long, conflicts_with = "to")]
+    #[arg(long)]
     watch: bool,
 }
 
@@ -43,29 +45,22 @@ Exit codes: 0 listed, 1 failure, 2 wrong command line, 3 no guest matches --to, 
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = arguments.agent.client()?;
-    if !arguments.watch {
-        let list = client.guests(arguments.to.as_deref()).await?;
-        if arguments.json {
-            output::result(&serde_json::to_string_pretty(&list.guests)?)?;
-        } else {
-            output::result(&table(&list.guests))?;
-        }
-        return Ok(ExitCode::SUCCESS);
+    if arguments.watch {
+        return events::follow(&client, arguments.to.as_deref(), arguments.json, true).await;
     }
-    let mut lines = client.events().await?;
-    while let Some(notice) = lines.next::<Notice>().await? {
-        let text = if arguments.json {
-            serde_json::to_string(&notice)?
-        } else {
-            readable(&notice)
-        };
-        output::result(&text)?;
+    let list = client
+        .guests(arguments.to.as_deref(), arguments.all)
+        .await?;
+    if arguments.json {
+        output::result(&serde_json::to_string_pretty(&list.guests)?)?;
+    } else {
+        output::result(&table(&list.guests))?;
     }
-    anyhow::bail!("the agent has stopped")
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns the guests as a table for people.
-fn table(guests: &[GuestRecord]) -> String {
+pub(super) fn table(guests: &[GuestRecord]) -> String {
     if guests.is_empty() {
         return "no guests".to_owned();
     }
@@ -97,64 +92,10 @@ fn table(guests: &[GuestRecord]) -> String {
     output::table(&rows)
 }
 
-fn readable(notice: &Notice) -> String {
-    let at = |time: f64| humantime::format_rfc3339_seconds(wall(time));
-    match notice {
-        Notice::Snapshot { guests } => table(guests),
-        Notice::State {
-            time,
-            from: Some(from),
-            to,
-            why,
-            guest,
-        } => {
-            format!("{} {}: {from} -> {to}: {why}", at(*time), guest.name)
-        }
-        Notice::State {
-            time,
-            from: None,
-            to,
-            why,
-            guest,
-        } => {
-            format!("{} {}: {to}: {why}", at(*time), guest.name)
-        }
-        Notice::Note {
-            time,
-            name,
-            why,
-            guest,
-        } => format!("{} {}: {name}: {why}", at(*time), guest.name),
-        Notice::Broker {
-            time,
-            up: true,
-            why,
-        } => format!("{} broker is up: {why}", at(*time)),
-        Notice::Broker {
-            time,
-            up: false,
-            why,
-        } => format!("{} broker is down: {why}", at(*time)),
-        Notice::Lagged { missed } => {
-            format!("missed {missed} changes; the guests as they are now:")
-        }
-    }
-}
-
-/// Returns a time of the API as a wall time; one that cannot be is the epoch.
-fn wall(seconds: f64) -> SystemTime {
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since))
-        // humantime writes no year above 9999.
-        .filter(|_| seconds < 253_402_300_800.0)
-        .unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
 /// Returns how long ago a time was, in whole seconds.
 fn age(seconds: f64) -> humantime::FormattedDuration {
     let age = SystemTime::now()
-        .duration_since(wall(seconds))
+        .duration_since(events::wall(seconds))
         .unwrap_or_default();
     humantime::format_duration(Duration::from_secs(age.as_secs()))
 }

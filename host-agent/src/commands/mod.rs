@@ -1,11 +1,13 @@
 //! The command line: one file for each command, with its arguments, help and body.
 
 mod demo;
+mod events;
 mod exec;
 mod guests;
 mod pull;
 mod push;
 mod serve;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,12 +17,12 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use exec::failure as exec_failure;
 
-use crate::api::client::{ApiClient, Refusal, no_agent};
-use crate::api::http::usable;
+use crate::api::client::{ApiClient, Lost, Refusal, no_agent};
 use crate::api::socket;
-use crate::api::types::Target;
+use crate::api::types::{Target, usable};
 use crate::config::Config;
 use crate::output;
+use crate::pattern::BadPattern;
 
 /// Finds guests by their beacons, pushes job files into them, runs programs there with live output, and
 /// pulls the results.
@@ -39,13 +41,16 @@ Exit codes:
   1  failure; exec, push: on at least one guest
   2  the command line is wrong
   3  no guest matches, or one that does is not ready
-  4  no agent is running (start one with `host-agent serve`)";
+  4  no agent is running (start one with `host-agent serve`), or it went away
+  5  wait: the time is over";
 
 /// What to do. The help of each is the documentation of its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(serve::Arguments),
     Guests(guests::Arguments),
+    Wait(wait::Arguments),
+    Events(events::Arguments),
     Exec(exec::Arguments),
     Push(push::Arguments),
     Pull(pull::Arguments),
@@ -96,13 +101,18 @@ pub(crate) struct NotReady {
     guest: Box<GuestRecord>,
 }
 
+/// The agent ended while a command listened to it.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent has stopped")]
+pub(crate) struct Stopped;
+
 /// Asks the agent for the guests that a pattern takes, all of them ready.
 ///
 /// # Errors
 ///
 /// Nobody matches, or one who does is not ready.
 async fn ready(client: &ApiClient, pattern: &str) -> anyhow::Result<Vec<Target>> {
-    let guests = client.guests(Some(pattern)).await?.guests;
+    let guests = client.guests(Some(pattern), false).await?.guests;
     match guests.iter().find(|guest| !usable(guest)) {
         Some(guest) => Err(NotReady {
             guest: Box::new(guest.clone()),
@@ -117,6 +127,8 @@ pub(crate) async fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Guests(arguments) => guests::run(arguments).await,
+        Command::Wait(arguments) => wait::run(arguments).await,
+        Command::Events(arguments) => events::run(arguments).await,
         Command::Exec(arguments) => exec::run(arguments).await,
         Command::Push(arguments) => push::run(arguments).await,
         Command::Pull(arguments) => pull::run(arguments).await,
@@ -137,8 +149,11 @@ pub(crate) async fn run(command: Command) -> ExitCode {
 fn code_of(error: &anyhow::Error) -> ExitCode {
     use hyper::StatusCode;
 
-    if no_agent(error) {
+    if no_agent(error) || error.is::<Stopped>() || error.is::<Lost>() {
         return ExitCode::from(4);
+    }
+    if error.is::<BadPattern>() {
+        return ExitCode::from(2);
     }
     if error.is::<NotReady>() {
         return ExitCode::from(3);
@@ -149,6 +164,7 @@ fn code_of(error: &anyhow::Error) -> ExitCode {
     {
         Some(StatusCode::NOT_FOUND | StatusCode::CONFLICT) => ExitCode::from(3),
         Some(StatusCode::BAD_REQUEST) => ExitCode::from(2),
+        Some(StatusCode::SERVICE_UNAVAILABLE) => ExitCode::from(4),
         _ => ExitCode::FAILURE,
     }
 }

@@ -47,7 +47,12 @@ const TABLE: &[(&str, &[&str], Known)] = &[
     ),
     (
         "host",
-        &["vm_gc_grace", "accept_unknown_guests", "api_socket"],
+        &[
+            "vm_gc_grace",
+            "accept_unknown_guests",
+            "api_socket",
+            "guests_file",
+        ],
         Known::Used,
     ),
     (

@@ -38,8 +38,21 @@ pub(crate) struct Config {
     pub(crate) accept_unknown: bool,
     /// `Host.api_socket`, where it is set.
     pub(crate) api_socket: Option<PathBuf>,
+    /// `Host.guests_file`: where the guests are written down.
+    pub(crate) guests_file: GuestsFile,
     /// What is odd about the settings without being wrong.
     pub(crate) warnings: Vec<String>,
+}
+
+/// Where the guests are written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum GuestsFile {
+    /// Beside the API's socket.
+    Beside,
+    /// In this file.
+    At(PathBuf),
+    /// Nowhere.
+    None,
 }
 
 /// Where a broker is.
@@ -158,6 +171,18 @@ impl Config {
             // Without a hypervisor that names them, all guests are unknown ones.
             accept_unknown: settings.flag("Host", "accept_unknown_guests", true)?,
             api_socket: settings.text("Host", "api_socket")?.map(PathBuf::from),
+            guests_file: match settings.text("Host", "guests_file")? {
+                None => GuestsFile::Beside,
+                Some(none) if none.eq_ignore_ascii_case("none") => GuestsFile::None,
+                Some(path) if Path::new(&path).is_absolute() => GuestsFile::At(path.into()),
+                Some(path) => {
+                    return Err(ConfigError::value(
+                        "Host.guests_file",
+                        &path,
+                        "neither an absolute path nor `none`",
+                    ));
+                }
+            },
             warnings,
         })
     }

@@ -259,6 +259,11 @@ impl Guest {
 
     /// Starts a guest.
     pub(crate) fn spawn(agent: &Agent, name: &str, more: &[&str]) -> Self {
+        Self::spawn_beating(agent, name, "1", more)
+    }
+
+    /// Starts a guest that announces itself every so many seconds.
+    pub(crate) fn spawn_beating(agent: &Agent, name: &str, seconds: &str, more: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
         for part in ["root", "transient"] {
@@ -283,7 +288,7 @@ impl Guest {
                 "--name",
                 name,
                 "--beacon-interval",
-                "1",
+                seconds,
             ])
             .arg(format!("--announce={}", agent.broker))
             .args(more)
