@@ -115,7 +115,7 @@ fn another_user_is_refused_when_run_as_root() {
         .gid(NOBODY)
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
     assert!(
         agent.log().contains("refused another user"),
         "{}",

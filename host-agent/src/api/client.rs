@@ -39,7 +39,7 @@ pub(crate) struct Refusal {
 
 /// The agent went away while it was spoken to.
 #[derive(Debug, thiserror::Error)]
-#[error("lost the host-agent on {}; it has stopped or was killed", socket.display())]
+#[error("lost the host-agent on {}; it has stopped, was killed, or is not yours", socket.display())]
 pub(crate) struct Lost {
     socket: PathBuf,
 }

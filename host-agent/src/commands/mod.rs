@@ -137,7 +137,10 @@ pub(crate) async fn run(command: Command) -> ExitCode {
     match result {
         Ok(code) => code,
         // What a program ends with that SIGPIPE ends, as a shell sees it.
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::from(128 + 13),
+        // A pipe to the agent that breaks is another matter.
+        Err(error) if output::is_broken_pipe(&error) && !error.is::<Lost>() => {
+            ExitCode::from(128 + 13)
+        }
         Err(error) => {
             output::note(&format!("host-agent: {error:#}"));
             code_of(&error)
