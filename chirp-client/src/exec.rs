@@ -19,7 +19,40 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A program is also a stream of events ([`Execution::events`]) or halves to be written and read
+//! ([`Execution::halves`]):
+//!
+//! ```no_run
+//! use chirp_client::Client;
+//! use chirp_client::exec::{Event, ExecRequest, StdinFrom};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut events = client.exec(&ExecRequest::new("make")).await?.events(None::<&[u8]>);
+//! while let Some(event) = events.next().await {
+//!     match event? {
+//!         Event::Out(bytes) => println!("{} bytes of output", bytes.len()),
+//!         Event::Err(bytes) => eprintln!("{}", bytes.escape_ascii()),
+//!         Event::End(ending) => println!("{ending:?}"),
+//!     }
+//! }
+//!
+//! let mut request = ExecRequest::new("sort");
+//! request.stdin = StdinFrom::Stream;
+//! let mut sort = client.exec(&request).await?.halves();
+//! sort.stdin.write_all(b"b\na\n").await?;
+//! drop(sort.stdin);
+//! let mut sorted = String::new();
+//! sort.stdout.read_to_string(&mut sorted).await?;
+//! sort.running.wait().await?;
+//! # Ok(())
+//! # }
+//! ```
 
+mod live;
+
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,8 +62,12 @@ use chirp_proto::Request;
 use chirp_proto::limits::IO_MAX;
 use chirp_proto::request::{ExecutionName, OutputStream};
 use exec_ext::client::{ExecStream, StreamError};
+use futures_util::stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
+
+pub use live::{Event, Events, Gone, Halves, ProgramInput, ProgramOutput, Running};
 
 pub use exec_ext::StreamSettings;
 pub use exec_ext::client::{Control, Ending};
@@ -58,6 +95,8 @@ pub struct Execution {
     settings: StreamSettings,
     begun: Arc<OnceLock<Position>>,
     stdin_from: u64,
+    /// Where somebody who only looks stops.
+    look: Option<(u64, u64)>,
     duplex: Duplex,
 }
 
@@ -125,6 +164,10 @@ impl Execution {
             .with_window(self.window)
             .noting(self.begun)
             .with_stdin_from(self.stdin_from);
+        let stream = match self.look {
+            Some((out, err)) => stream.looking_up_to(out, err),
+            None => stream,
+        };
         let finished = match stream.run(stdin, out, err, control).await {
             Ok(finished) => finished,
             Err(error) => return Err(stream_error(&self.client, error)),
@@ -136,8 +179,40 @@ impl Execution {
                 .client
                 .violation(format!("{surplus} bytes behind the end of an execution")));
         }
-        self.duplex.finish();
+        // Whoever only looked does not say that all of it has come, and has to go.
+        if self.look.is_none() || ending == Ending::Detached {
+            self.duplex.finish();
+        }
         Ok(ending)
+    }
+
+    /// Hands over what the server keeps of the streams, up to the offsets that `status` tells, and
+    /// leaves it there for others. The connection may be of no use afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Execution::run`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the connection.
+    pub async fn look<O, E>(
+        mut self,
+        status: &Status,
+        out: &mut O,
+        err: &mut E,
+    ) -> Result<(), Error>
+    where
+        O: AsyncWrite + Unpin,
+        E: AsyncWrite + Unpin,
+    {
+        self.look = Some((status.out_to, status.err_to));
+        let (_nobody, mut control) = mpsc::channel(1);
+        // What joins later may still send something.
+        let silence = StreamReader::new(stream::pending::<io::Result<Bytes>>());
+        self.run(Some(silence), out, err, &mut control)
+            .await
+            .map(drop)
     }
 }
 
@@ -170,6 +245,7 @@ impl Client {
             settings: StreamSettings::default(),
             begun: Arc::default(),
             stdin_from: 0,
+            look: None,
             duplex,
         })
     }
@@ -264,6 +340,7 @@ impl Client {
             settings: StreamSettings::default(),
             begun: Arc::default(),
             stdin_from: 0,
+            look: None,
             duplex,
         };
         Ok((status, execution))

@@ -36,6 +36,7 @@ pub struct ExecStream<R, W> {
     err_streamed: bool,
     begun: Arc<OnceLock<Position>>,
     stdin_from: u64,
+    look: Option<(u64, u64)>,
 }
 
 /// What a caller may ask for while the program runs.
@@ -141,6 +142,7 @@ where
             err_streamed: request.stderr == OutputTo::Stream,
             begun: Arc::default(),
             stdin_from: 0,
+            look: None,
         }
     }
 
@@ -148,6 +150,15 @@ where
     #[must_use]
     pub fn with_stdin_from(mut self, offset: u64) -> Self {
         self.stdin_from = offset;
+        self
+    }
+
+    /// Only looks: acknowledges nothing, so that the server keeps what there is, and leaves the program
+    /// once the streams have come up to these offsets. Where it has ended the connection is of no further
+    /// use.
+    #[must_use]
+    pub fn looking_up_to(mut self, out: u64, err: u64) -> Self {
+        self.look = Some((out, err));
         self
     }
 
@@ -210,6 +221,7 @@ where
             err_streamed,
             begun,
             stdin_from,
+            look,
         } = self;
         let client = Client {
             settings,
@@ -218,6 +230,7 @@ where
             err_streamed,
             begun,
             stdin_from,
+            look,
             wake: Notify::new(),
             state: Mutex::default(),
         };
@@ -250,6 +263,8 @@ struct Client {
     begun: Arc<OnceLock<Position>>,
     /// The offset of the first byte of the input that it was given.
     stdin_from: u64,
+    /// Where somebody who only looks leaves.
+    look: Option<(u64, u64)>,
     /// Told by the reading half when the writing half has something to do.
     wake: Notify,
     state: Mutex<State>,
@@ -266,6 +281,8 @@ struct State {
     taken: (u64, u64),
     /// Since when something in `taken` is unacknowledged.
     unacked_since: Option<Instant>,
+    /// Whether all that was to be looked at is here.
+    seen: bool,
     /// Whether the final frame is here.
     finished: bool,
 }
@@ -308,6 +325,10 @@ impl Client {
                 };
             }
         };
+        if self.look.is_some() && matches!(ending, Ending::Ended(_)) {
+            // To say that it is done would acknowledge everything.
+            return Ok(ending);
+        }
         self.state().finished = true;
         self.wake.notify_one();
         match timeout(self.settings.lost_after, write).await {
@@ -352,6 +373,13 @@ impl Client {
                 }
             }
             self.hand_over(taken, out, err).await?;
+            if self
+                .look
+                .is_some_and(|(out, err)| taken.0 >= out && taken.1 >= err)
+            {
+                self.state().seen = true;
+                self.wake.notify_one();
+            }
             if let Some(ending) = last {
                 self.check(&ending, taken)?;
                 return Ok(ending);
@@ -488,20 +516,23 @@ impl Client {
         // Bytes of `stdin` that the server has had from another client.
         let mut skip = None;
         let mut closed = false;
+        let mut left = false;
         let mut control_open = true;
         let mut alive_at = Instant::now() + self.settings.alive_every;
         loop {
-            let (position, credit, taken, unacked_since, finished) = {
+            let (position, credit, taken, unacked_since, seen, finished) = {
                 let state = self.state();
                 let State {
                     position,
                     credit,
                     taken,
                     unacked_since,
+                    seen,
                     finished,
                 } = *state;
-                (position, credit, taken, unacked_since, finished)
+                (position, credit, taken, unacked_since, seen, finished)
             };
+            let unacked_since = unacked_since.filter(|_| self.look.is_none());
             let ack_due = unacked_since.map(|since| since + ACK_DELAY);
             let skipping = match position {
                 Some(position) => {
@@ -510,9 +541,14 @@ impl Client {
                 None => 0,
             };
             closed |= position.is_some_and(|position| position.eof);
-            let unacked = (taken.0 - acked.0.min(taken.0)) + (taken.1 - acked.1.min(taken.1));
+            let acked_from = if self.look.is_some() { taken } else { acked };
+            let unacked =
+                (taken.0 - acked_from.0.min(taken.0)) + (taken.1 - acked_from.1.min(taken.1));
             let frame = if finished {
                 Some(ClientFrame::Done)
+            } else if seen && position.is_some() && !left {
+                left = true;
+                Some(ClientFrame::Detach)
             } else if unacked >= self.ack_every || ack_due.is_some_and(|due| due <= Instant::now())
             {
                 acked = taken;

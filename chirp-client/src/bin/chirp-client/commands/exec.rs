@@ -10,7 +10,7 @@ use tokio::io::AsyncRead;
 
 use super::keyboard::{self, DetachKeys};
 use super::session::{self, Input, Outcome};
-use super::{Failure, resume};
+use super::{Failure, by_job, resume};
 use crate::cli::RemotePath;
 use crate::{json, output, size, stdin};
 
@@ -31,6 +31,9 @@ const NO_PROGRAM: u8 = 127;
 /// the connection is lost another one is made, for as long as the client's -t allows, and the streams go
 /// on where they were. If that fails the server ends the program after the same time, unless it has a
 /// --cmd-id: then it goes on, and the same command with the same id joins it again.
+///
+/// On a server that offers no exec but jobs the program becomes a job: without input, limits or --cwd, and
+/// with its output at the end.
 ///
 /// With -t the program has a terminal, and yours is its keyboard and screen: Ctrl-C and all other keys are
 /// for the program. Ctrl-P Ctrl-Q leaves it running. It is ended when nobody has been attached for an
@@ -101,6 +104,7 @@ impl Exec {
         let request = self.request(client);
         if self.detach {
             return match client.exec_detached(&request).await {
+                Err(error @ Error::Unsupported { .. }) => by_job::run(client, &self, error).await,
                 Ok(id) if self.json => {
                     let status = client.exec_status(&ExecutionName::Id(id)).await?;
                     json::print(&status).map(|()| ExitCode::SUCCESS)
@@ -118,6 +122,9 @@ impl Exec {
         };
         let execution = match started {
             Ok(execution) => execution,
+            Err(error @ Error::Unsupported { .. }) => {
+                return by_job::run(client, &self, error).await;
+            }
             Err(error) => return not_started(client, &self.cwd, error).await,
         };
         let id = execution.id();
@@ -135,6 +142,30 @@ impl Exec {
                 Ok(ExitCode::SUCCESS)
             }
         }
+    }
+
+    /// Names what was asked for and a job cannot have.
+    pub(super) fn beyond_jobs(&self) -> Option<&'static str> {
+        [
+            (self.tty, "terminal (-t)"),
+            (self.stdin.is_some() || self.interactive, "standard input"),
+            (
+                self.detach,
+                "number for attach (--detach); `job create` starts one by itself",
+            ),
+            (self.json, "final status of this form (--json)"),
+            (
+                self.cmd_id.is_some(),
+                "name that keeps it from running twice (--cmd-id)",
+            ),
+            (self.timeout.is_some() || !self.limit.is_empty(), "limits"),
+            (
+                !self.cwd.0.is_root(),
+                "working directory of your choice (--cwd); `job create` binds files",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(asked, what)| asked.then_some(what))
     }
 
     /// Opens what is to go to the program's standard input.

@@ -129,7 +129,7 @@ impl Attach {
 }
 
 /// Says whether a program was given a terminal.
-fn has_terminal(status: &Status) -> bool {
+pub(super) fn has_terminal(status: &Status) -> bool {
     let request = status.request.as_ref();
     request
         .and_then(|sent| sent.get("tty"))
@@ -189,7 +189,7 @@ impl Forget {
 }
 
 /// Reads `17`, `backup` or `@backup`; the last also for a name of digits.
-fn name(text: &str) -> Result<ExecutionName, String> {
+pub(super) fn name(text: &str) -> Result<ExecutionName, String> {
     ExecutionName::parse(text.as_bytes())
         .or_else(|| ExecutionName::parse(format!("@{text}").as_bytes()))
         .ok_or_else(|| {
@@ -198,8 +198,8 @@ fn name(text: &str) -> Result<ExecutionName, String> {
 }
 
 /// Reads `TERM`, `SIGTERM`, `term` or `15`.
-fn signal(text: &str) -> Result<u32, String> {
-    const NAMES: [(&str, Signal); 11] = [
+pub(super) fn signal(text: &str) -> Result<u32, String> {
+    const NAMES: [(&str, Signal); 24] = [
         ("HUP", Signal::HUP),
         ("INT", Signal::INT),
         ("QUIT", Signal::QUIT),
@@ -211,6 +211,19 @@ fn signal(text: &str) -> Result<u32, String> {
         ("STOP", Signal::STOP),
         ("TSTP", Signal::TSTP),
         ("WINCH", Signal::WINCH),
+        ("ILL", Signal::ILL),
+        ("TRAP", Signal::TRAP),
+        ("ABRT", Signal::ABORT),
+        ("BUS", Signal::BUS),
+        ("FPE", Signal::FPE),
+        ("SEGV", Signal::SEGV),
+        ("PIPE", Signal::PIPE),
+        ("ALRM", Signal::ALARM),
+        ("XCPU", Signal::XCPU),
+        ("XFSZ", Signal::XFSZ),
+        ("TTIN", Signal::TTIN),
+        ("TTOU", Signal::TTOU),
+        ("SYS", Signal::SYS),
     ];
     if let Ok(number @ 1..=64) = text.parse() {
         return Ok(number);

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod by_job;
 mod cat;
 mod chmod;
 mod chown;
@@ -19,6 +20,7 @@ mod job;
 mod keyboard;
 mod ln;
 mod localpath;
+mod logs;
 pub(crate) mod ls;
 mod lsalloc;
 mod mkalloc;
@@ -109,6 +111,7 @@ pub(crate) enum Command {
     Features(features::Features),
     Exec(exec::Exec),
     Attach(executions::Attach),
+    Logs(logs::Logs),
     Ps(executions::Ps),
     Kill(executions::Kill),
     Wait(executions::Wait),
@@ -251,6 +254,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Search(command) => command.run(&client).await,
         Command::Exec(command) => return command.run(&client).await,
         Command::Attach(command) => return command.run(&client).await,
+        Command::Logs(command) => command.run(&client).await,
         Command::Ps(command) => command.run(&client).await,
         Command::Kill(command) => command.run(&client).await,
         Command::Wait(command) => return command.run(&client).await,
