@@ -144,7 +144,7 @@ impl Agent {
         Process(child)
     }
 
-    fn wait_until_up(&mut self) {
+    pub(crate) fn wait_until_up(&mut self) {
         let answer = wait_for("the agent's API", || {
             assert!(
                 self.process.0.try_wait().unwrap().is_none(),
