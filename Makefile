@@ -3,15 +3,17 @@
 CARGO ?= cargo
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+PRESENCE_ARGS ?=
 
-.PHONY: help demo test test-full test-brokers bench fuzz prove report build install deps format lint docs deny unit clean
+.PHONY: help demo test test-full test-brokers bench bench-presence fuzz prove report build install deps format lint docs deny unit clean
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
 	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance, fuzzing"
 	@echo "make test-full  also what takes long or needs many open files: 10,000 connections and the like"
 	@echo "make test-brokers  presence over real RabbitMQ and ActiveMQ, which each test starts; two minutes"
-	@echo "make bench   compare with the reference server and a raw floor on this machine"
+	@echo "make bench   compare with the reference server and a raw floor on this machine, and presence over several brokers"
+	@echo "make bench-presence  the latter alone; PRESENCE_ARGS='--embedded-only --only rate' for a part"
 	@echo "make fuzz    fuzz every parser for FUZZ_SECONDS (20) seconds each; minutes to build"
 	@echo "make prove   put mistakes into the programs, one at a time, and record what of the suite catches each"
 	@echo "make report  compare servers and clients with the reference's, all of it, and write docs/conformance-report.*"
@@ -37,8 +39,13 @@ test-brokers: deps
 # On a file system in memory where there is one, so that the servers are compared and not the disk.
 BENCH_DIR ?= $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 
-bench: deps ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p conformance
+bench: deps bench-presence
+	$(CARGO) build --release --locked -p chirp-server -p chirp-client -p conformance
 	TMPDIR=$(BENCH_DIR) target/release/chirp-bench $(BENCH_ARGS)
+
+bench-presence: deps
+	$(CARGO) build --release --locked -p chirp-server -p host-agent -p brokers
+	target/release/presence-bench $(PRESENCE_ARGS)
 
 # Each parser for FUZZ_SECONDS seconds, coverage-guided.
 FUZZ_SECONDS ?= 20
