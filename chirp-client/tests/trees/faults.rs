@@ -10,12 +10,16 @@ use chirp_client::transfer::{self, Summary, TransferOptions};
 use crate::ours::{Ours, eventually, exactly, names, noise};
 use crate::support::{Reference, give_away, path};
 
-/// Does something as soon as the first bytes have moved.
+/// The content of the file beside the large one.
+const SMALL: &str = "small";
+
+/// Does something as soon as bytes of the large file have moved.
 fn meanwhile(act: impl Fn() + Send + Sync + 'static) -> TransferOptions {
     let once = std::sync::Once::new();
     TransferOptions {
         progress: Some(Arc::new(move |done: Summary| {
-            if done.bytes > 0 {
+            // The small one may be first.
+            if done.bytes > SMALL.len() as u64 {
                 once.call_once(&act);
             }
         })),
@@ -31,7 +35,7 @@ async fn a_file_that_shrinks_or_changes_while_it_is_sent_is_a_failure_and_the_re
         let local = tempfile::tempdir().unwrap();
         let large = local.path().join("large");
         fs::write(&large, noise(8 << 20, 1)).unwrap();
-        fs::write(local.path().join("small"), "small").unwrap();
+        fs::write(local.path().join("small"), SMALL).unwrap();
         // The clock of files is coarse: the old time is surely another one.
         let old = std::time::SystemTime::UNIX_EPOCH;
         File::open(&large).unwrap().set_modified(old).unwrap();
