@@ -171,10 +171,17 @@ async fn end_of_program(
     cancel: &CancellationToken,
 ) -> Result<Option<Exit>, Trouble> {
     let batch = batch(job, sandbox, ground.port)?;
+    // Nothing confines it, so the lists of the whole tree are kept from it.
+    let server = Arc::clone(&ground.server);
+    let kept = blocking(move || {
+        let export = &server.export;
+        export.guard().watch(export.root.dir(), b"")
+    });
+    let kept = kept.await?.map_err(|error| Trouble(error.to_string()))?;
     let runtime = tokio::runtime::Handle::current();
     let (keeper, log) = (Arc::clone(shared), Arc::clone(sandbox));
     let id = job.id;
-    let started = blocking(move || {
+    let (started, kept) = blocking(move || {
         let words = format!(
             "chirp-server {}: job {id}: execve {:?} {:?}\n",
             env!("CARGO_PKG_VERSION"),
@@ -182,11 +189,13 @@ async fn end_of_program(
             batch.args
         );
         bind::start_log(&log, &words);
-        keeper.keeper.run(batch, runtime)
+        let started = keeper.keeper.run(batch, runtime);
+        // What is put right where none was started is put right here, too.
+        let kept = matches!(started, Some(Ok(_))).then_some(kept);
+        (started, kept)
     })
-    .await?
-    .ok_or(Errno::CANCELED)?;
-    let running = match started {
+    .await?;
+    let running = match started.ok_or(Errno::CANCELED)? {
         Ok(running) => running,
         Err(error) if error.code == Code::TooManyOpen => return Err(Trouble(error.message)),
         // The reference's job process, which cannot become the program, ends itself so.
@@ -208,7 +217,11 @@ async fn end_of_program(
     let ended: Ended = running.end(stop).await;
     // What left the program's session before the program ended is nobody's child by now.
     let place = sandbox.host().to_owned();
-    blocking(move || survivors::end(&[place])).await?;
+    blocking(move || {
+        survivors::end(&[place]);
+        drop(kept);
+    })
+    .await?;
     tracing::info!(target: "job", id, exited = ended.exited, code = ended.code, "job ended");
     let killed = lock(&shared.table)
         .get(id)

@@ -923,3 +923,29 @@ fn clients_cannot_reach_the_state_of_jobs() {
     let words = crate::common::refusal(command);
     assert!(words.contains("inside the exported tree"), "{words}");
 }
+
+#[test]
+fn a_job_changes_no_access_control_lists() {
+    let place = place();
+    let list = "address:127.0.0.1 rwldax\naddress:127.0.0.9 rl\n";
+    place.directory("d", list);
+    let server = serve(&place, &[]);
+    let (mut peer, mut stranger) = (server.guest(1), server.guest(3));
+    let root = place.host(".");
+    let command = format!(
+        "cd {} && echo 'address:* rwldax' >.__acl && cp .__acl d/.__acl && mkdir made && cp .__acl made && : >ready; until test -e go; do sleep 0.02; done",
+        root.display()
+    );
+    let id = create(&mut peer, &shell(&command, json!([])));
+    assert_eq!(code(&mut peer, "job_commit", format!("[{id}]")), 0);
+    eventually("the job is through", || place.host("ready").exists());
+    let refused = "getdir /\ngetdir /d\ngetdir /made\nsetacl /made address:127.0.0.3 rwlda\n";
+    stranger.expect(refused, "-2\n-2\n-2\n-2\n");
+    place.write("go", "");
+    assert_eq!(wait(&mut peer, id)["status"], "FINISHED");
+    stranger.expect(refused, "-2\n-2\n-2\n-2\n");
+    for (name, expected) in [(".", ALL), ("d", list), ("made", ALL)] {
+        let now = fs::read_to_string(place.host(format!("{name}/.__acl"))).unwrap();
+        assert_eq!(now, expected, "{name}");
+    }
+}
