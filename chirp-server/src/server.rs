@@ -199,6 +199,9 @@ async fn serve(
         .exec
         .then(|| exec::Exec::open(&args, &root, &transient, &account))
         .transpose()?;
+    if exec.is_none() {
+        exec::Exec::end_left(&transient)?;
+    }
     // Before the tree is opened, which removes the sandboxes of a server that was killed.
     let jobs = Jobs::open(&args, &root, &transient)?;
     let export = open_export(&args, &root, &transient, &account).await?;

@@ -81,6 +81,20 @@ impl Exec {
         })
     }
 
+    /// Ends what is left of the programs of a server that was killed, for one that runs none itself.
+    ///
+    /// # Errors
+    ///
+    /// What the transient directory says about them cannot be used.
+    pub fn end_left(transient: &Transient) -> anyhow::Result<()> {
+        let path = transient.path();
+        if path.join("exec").exists() {
+            Executions::new(ExecutionsConfig::new(path))
+                .with_context(|| format!("cannot end the executions in {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// Ends all executions, within a bounded time.
     pub async fn shutdown(&self, patience: Duration) {
         let left = self.executions.shutdown(patience).await;

@@ -215,7 +215,11 @@ impl Guard {
     }
 
     /// Goes through a directory and all below it.
-    fn each_below(&self, top: &Dir, mut see: impl FnMut(Id, &Dir, &[u8])) -> Result<(), Errno> {
+    pub(super) fn each_below(
+        &self,
+        top: &Dir,
+        mut see: impl FnMut(Id, &Dir, &[u8]),
+    ) -> Result<(), Errno> {
         let mut tour = Tour::new(b"");
         let mut dir = top.clone();
         loop {

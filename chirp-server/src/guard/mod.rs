@@ -117,6 +117,10 @@ pub(crate) struct Watch {
     number: u64,
 }
 
+/// Directories that a client is about to remove.
+#[derive(Debug)]
+pub(crate) struct ToRemove(Vec<Id>);
+
 impl Drop for Watch {
     fn drop(&mut self) {
         self.guard.release(self.number);
@@ -156,6 +160,7 @@ impl Guard {
             guard.recover(left)?;
         }
         if guard.active.load(Ordering::Acquire) == 0 {
+            guard.state().forget_record();
             guard.record().clear()?;
         }
         Ok(guard)
@@ -436,6 +441,28 @@ impl Guard {
             self.state().was_moved(dir);
         }
         Ok(())
+    }
+
+    /// Returns a directory and, where asked for, all below it, for [`Guard::removed`].
+    pub(crate) fn to_remove(&self, dir: &Dir, all: bool) -> ToRemove {
+        let mut ids = Vec::new();
+        if self.state().has_none() {
+            return ToRemove(ids);
+        }
+        let looked = match all {
+            true => self.each_below(dir, |id, _, _| ids.push(id)),
+            false => self.identities.of(dir).map(|look| ids.push(look.id)),
+        };
+        // What is not named here stays on record until programs end.
+        let _ = looked;
+        ToRemove(ids)
+    }
+
+    /// Takes directories off the record that a client has removed.
+    pub(crate) fn removed(&self, ToRemove(ids): ToRemove) {
+        for id in ids {
+            self.state().forget(&id);
+        }
     }
 
     /// Returns the directory and all above it, up to the exported one.

@@ -359,8 +359,11 @@ impl State {
         tops.flatten().copied().collect()
     }
 
-    /// Returns the texts that are in use, for the file, with all directories that are kept and all tops.
-    pub(super) fn all_kept(&self) -> Kept {
+    /// Returns all that counts, for a file that will say nothing else.
+    pub(super) fn all_kept(&mut self) -> Kept {
+        for known in self.directories.values_mut() {
+            known.recorded &= known.subtrees > 0;
+        }
         let directories = self.directories.iter();
         Kept {
             directories: directories
@@ -451,6 +454,21 @@ impl State {
         if self.looking > 0 {
             self.changed.insert(*id, list);
             self.moved.push(dir.clone());
+        }
+    }
+
+    /// Takes a directory off the record that is no more.
+    pub(super) fn forget(&mut self, id: &Id) {
+        if self.tops.contains_key(id) || self.named.contains_key(id) {
+            return;
+        }
+        for subtree in self.subtrees.values_mut() {
+            subtree.members.remove(id);
+        }
+        if let Some(known) = self.directories.remove(id)
+            && known.subtrees > 0
+        {
+            self.kept -= 1;
         }
     }
 

@@ -46,6 +46,7 @@ pub(crate) fn build_directory(
 /// Removes a directory in which clients see nothing.
 pub(crate) fn rmdir(export: &Export, target: &Granted) -> Result<Outcome, Failure> {
     let dir = target.directory()?;
+    let gone = export.guard().to_remove(dir, false);
     // No change of the list may come between its removal and that of the directory.
     export.acls.locked(dir, || {
         let (holder, name) = (target.holder(), target.name());
@@ -53,12 +54,13 @@ pub(crate) fn rmdir(export: &Export, target: &Granted) -> Result<Outcome, Failur
             tree::remove_visibly_empty(target, &export.journal)
         })
     })?;
+    export.guard().removed(gone);
     Ok(Outcome::Number(0))
 }
 
 /// Removes a file, a link, or a directory with all that is in it.
 pub(crate) fn rmall(export: &Export, target: &Granted) -> Result<Outcome, Failure> {
-    let Ok(_) = target.directory() else {
+    let Ok(dir) = target.directory() else {
         target.stat()?;
         export.space.unlink(target)?;
         return Ok(Outcome::Number(0));
@@ -67,9 +69,12 @@ pub(crate) fn rmall(export: &Export, target: &Granted) -> Result<Outcome, Failur
         return Err(Code::Busy.into());
     }
     let (holder, name) = (target.holder().clone(), target.name().to_vec());
-    let space = export.space.clone();
+    let (space, dir) = (export.space.clone(), dir.clone());
+    let guard = Arc::clone(export.guard());
     Ok(Outcome::blocking(true, move |_| {
+        let gone = guard.to_remove(&dir, true);
         tree::remove(&holder, &name, &space)?;
+        guard.removed(gone);
         Ok(Outcome::Number(0))
     }))
 }

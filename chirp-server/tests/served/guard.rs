@@ -311,10 +311,32 @@ fn a_killed_server_leaves_no_rights_to_what_its_programs_did() {
     }
     assert!(server.log().contains("it was put right"));
     // From then on an edit by hand counts, and the next server leaves it as it is.
-    place.write("w/a/.__acl", "address:127.0.0.2 rl\n");
+    let list = format!("{}address:127.0.0.2 rl\n", own(&place));
+    place.write("w/a/.__acl", &list);
     drop(server);
-    let server = place.serve(&["--exec"]);
-    assert!(server.guest(2).answer("getdir /w/a\n").starts_with(b"0\n"));
+    let mut server = place.serve(&["--exec"]);
+    let lists = |server: &Server<'_>| {
+        let mut guest = server.guest(2);
+        guest.answer("getdir /w/a\n").starts_with(b"0\n")
+    };
+    assert!(lists(&server));
+    // Once more, and the next server runs no programs: it ends those that are left all the same.
+    let running = Running::start(
+        &server,
+        &place,
+        "/w",
+        "rm -f [a-e]/.__acl; (while :; do echo 'address:* rwldax' > .__acl; sleep 0.01; done) &",
+    );
+    server.signal(Signal::KILL);
+    server.wait();
+    drop((running, server));
+    let server = place.serve(&[]);
+    for _ in 0..20 {
+        is_kept_out(&server, &["/w", "/w/b", "/w/c", "/w/d", "/w/e"]);
+        has(&place, "w", &listed(&place));
+    }
+    has(&place, "w/a", &list);
+    assert!(lists(&server));
 }
 
 #[test]
