@@ -45,13 +45,17 @@ fn shell(script: &str) -> ExecRequest {
 /// Starts a script that nobody is attached to, and waits until it has written so much.
 async fn detached(client: &Client, request: &ExecRequest, out: u64) -> String {
     let id = client.exec_detached(request).await.unwrap();
-    let name = ExecutionName::Id(id);
+    written(client, &ExecutionName::Id(id), out).await;
+    id.to_string()
+}
+
+/// Waits until a program has written so much to its standard output.
+async fn written(client: &Client, name: &ExecutionName, out: u64) {
     let begun = std::time::Instant::now();
-    while client.exec_status(&name).await.unwrap().out_to < out {
+    while client.exec_status(name).await.unwrap().out_to < out {
         assert!(begun.elapsed() < LIMIT, "nothing is written");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    id.to_string()
 }
 
 async fn ended(client: &Client, id: &str) {
@@ -64,15 +68,15 @@ async fn ended(client: &Client, id: &str) {
 async fn looking_at_streamed_output_leaves_it_there() {
     let server = Ours::start_with_exec();
     let client = server.client().await;
-    let script = "echo error >&2; echo out; trap 'exit 3' USR1; while :; do sleep 0.05; done";
-    let id = detached(&client, &shell(script), 4).await;
+    // More than a client takes without acknowledging, if it takes any.
+    let script = "echo error >&2; head -c 600000 /dev/zero | tr '\\0' x; trap 'exit 3' USR1
+        while :; do sleep 0.05; done";
+    let whole = "x".repeat(600_000);
+    let id = detached(&client, &shell(script), 600_000).await;
     for _ in 0..2 {
         let logs = run(&server.address(), &["logs", &id]);
         assert!(logs.status.success(), "{logs:?}");
-        assert_eq!(
-            (text(&logs.stdout), text(&logs.stderr)),
-            ("out\n".into(), "error\n".into())
-        );
+        assert!((text(&logs.stdout), text(&logs.stderr)) == (whole.clone(), "error\n".into()));
     }
     let logs = run(&server.address(), &["logs", "--stderr", &id]);
     assert_eq!(
@@ -88,14 +92,11 @@ async fn looking_at_streamed_output_leaves_it_there() {
     // The same once it has ended, and then somebody takes it.
     for _ in 0..2 {
         let logs = run(&server.address(), &["logs", "--stdout", &id]);
-        assert_eq!(
-            (text(&logs.stdout), text(&logs.stderr)),
-            ("out\n".into(), String::new())
-        );
+        assert!((text(&logs.stdout), text(&logs.stderr)) == (whole.clone(), String::new()));
     }
     let attached = run(&server.address(), &["attach", &id]);
     assert_eq!(attached.status.code(), Some(3), "{attached:?}");
-    assert_eq!(text(&attached.stdout), "out\n");
+    assert!(text(&attached.stdout) == whole);
     let logs = run(&server.address(), &["logs", &id]);
     assert_eq!(text(&logs.stdout), "");
     assert!(
@@ -108,7 +109,8 @@ async fn looking_at_streamed_output_leaves_it_there() {
 async fn a_program_that_ends_with_its_connection_survives_a_look() {
     let server = Ours::start_with_exec();
     let client = server.client().await;
-    let mut request = shell("echo out; exec sleep 300");
+    let script = "trap 'echo alive' USR1; echo out; while :; do sleep 0.05; done";
+    let mut request = shell(script);
     request.on_disconnect = chirp_client::exec::OnDisconnect::Kill;
     let id = detached(&client, &request, 4).await;
     assert_eq!(run(&server.address(), &["logs", &id]).stdout, b"out\n");
@@ -123,6 +125,8 @@ async fn a_program_that_ends_with_its_connection_survives_a_look() {
     let name = ExecutionName::Id(id.parse().unwrap());
     let status = client.exec_status(&name).await.unwrap();
     assert_eq!((status.state, status.attached), (State::Running, false));
+    client.exec_signal(&name, 10).await.unwrap();
+    written(&client, &name, 10).await;
     client.exec_signal(&name, 9).await.unwrap();
 }
 
