@@ -255,6 +255,10 @@ fn a_server_killed_anywhere_never_runs_it_twice_nor_calls_a_loss_success() {
         let all = list(&mut server.guest(1));
         assert!(log.is_empty() || log == "run\n", "at {at}: {log}");
         assert!(all.len() <= 1, "at {at}: {all:?}");
+        if at >= 50_000 {
+            // So much only comes of the program's output.
+            assert_eq!((all.len(), log.as_str()), (1, "run\n"), "at {at}: {all:?}");
+        }
         if status.success() {
             whole += 1;
             let received = fs::read(&output_file).unwrap();
@@ -263,7 +267,9 @@ fn a_server_killed_anywhere_never_runs_it_twice_nor_calls_a_loss_success() {
             assert!(all.iter().all(|one| one["state"] == "ended"), "{all:?}");
         } else {
             lost += 1;
-            assert_eq!(status.code(), Some(125), "at {at}");
+            // 3 where there was not yet a connection to lose.
+            let code = status.code();
+            assert!(matches!(code, Some(3 | 125)), "at {at}: {code:?}");
             let told_truly = |one: &Value| {
                 one["state"] == "lost" && one["results"].is_null() || one["state"] == "ended"
             };

@@ -74,6 +74,12 @@ impl Client {
         }
     }
 
+    /// Tells the server that this end of the stream is there: after half a minute of silence it would be
+    /// taken for lost.
+    pub(crate) fn keep_alive(&mut self) -> Result<()> {
+        Ok(self.writer.write_all(b"alive\n")?)
+    }
+
     /// Lets the server forget an ended execution.
     pub(crate) fn remove(&mut self, id: u64) -> Result<()> {
         self.writer

@@ -13,14 +13,12 @@ use super::table::{Column, Line};
 use crate::idle::{self, OpenFiles};
 use crate::priority;
 
-/// For how long `stat` is asked while they sleep.
-const ASKING: Duration = Duration::from_secs(3);
-
 /// What each of them does: a byte comes for each when all have been measured, asleep.
 const SLEEPER: &str = "read go <gate; echo line";
 
-/// Runs `count` programs at once on a server of their own, from two addresses, with a connection each.
-pub(crate) fn measure(name: &str, count: usize) -> Result<Vec<Line>> {
+/// Runs `count` programs at once on a server of their own, from two addresses, with a connection each, and
+/// asks for a `stat` again and again for `time` while they sleep.
+pub(crate) fn measure(name: &str, count: usize, time: Duration) -> Result<Vec<Line>> {
     let server = super::start()?;
     let gate = server.root().join("gate");
     mkfifoat(CWD, &gate, Mode::RUSR | Mode::WUSR).context("cannot create a pipe")?;
@@ -40,9 +38,13 @@ pub(crate) fn measure(name: &str, count: usize) -> Result<Vec<Line>> {
         let started = client.start(&request);
         started.with_context(|| format!("execution {} of {count}", number + 1))?;
         clients.push(client);
+        if number % 50 == 0 {
+            keep_alive(&mut clients)?;
+        }
     }
     let started = begun.elapsed();
-    let asked = priority::percentile(server.address(), "/f", ASKING)?;
+    let asked = priority::percentile(server.address(), "/f", time)?;
+    keep_alive(&mut clients)?;
     let memory = idle::memory(&server)? as f64 / 1024.0 / 1024.0;
     let begun = Instant::now();
     both.write_all(&vec![b'\n'; count])?;
@@ -70,4 +72,8 @@ pub(crate) fn measure(name: &str, count: usize) -> Result<Vec<Line>> {
         None,
     );
     Ok(lines)
+}
+
+fn keep_alive(clients: &mut [Client]) -> Result<()> {
+    clients.iter_mut().try_for_each(Client::keep_alive)
 }

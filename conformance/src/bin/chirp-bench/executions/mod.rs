@@ -82,7 +82,7 @@ impl Experiment {
             Self::Output(size) => bench
                 .output(self.name(), turns, size)
                 .map(|line| vec![line]),
-            Self::Crowd(count) => crowd::measure(&self.name(), count),
+            Self::Crowd(count) => crowd::measure(&self.name(), count, 8 * time),
         }
     }
 }
