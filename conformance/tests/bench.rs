@@ -54,32 +54,6 @@ fn every_kind_of_experiment_is_measured() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn programs_are_run_and_measured() -> Result<()> {
-    let sizes = [
-        "--seconds=0.02",
-        "--exec-output=2",
-        "--exec-crowd=6",
-        "--only=exec",
-    ];
-    let lines = report(&Account::current()?, &sizes, "executions")?;
-    ensure!(lines.len() == 6, "{} lines", lines.len());
-    for (at, line) in lines.iter().enumerate() {
-        // The guest agent need not be installed, and only our server runs many at once.
-        let measured: &[&str] = if at < 2 {
-            &["ours", "bare", "ssh"]
-        } else {
-            &["ours"]
-        };
-        for column in measured {
-            let values = line.pointer(&format!("/values/{column}"));
-            let values = values.and_then(Value::as_array).context("no values")?;
-            ensure!(!values.is_empty(), "{column}: {line}");
-        }
-    }
-    Ok(())
-}
-
 /// Copies small trees, as the user of the test: `ssh` lets nobody else in.
 fn copies(only: &str, contenders: &[&str], lines: usize) -> Result<()> {
     let sizes = ["--copy", "3", "2", "2", "--copy-big=1", "--only", only];
