@@ -264,6 +264,12 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Sandbox::BestEffort)]
     pub sandbox: Sandbox,
 
+    /// Whether each program of exec gets user, pid and mount namespaces of its own, with which nothing can
+    /// outlive it and its processes can be limited: `auto` where the system has them for this account, `on`
+    /// starts no server without. --sandbox=off has none.
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Namespaces::Auto, requires = "exec")]
+    pub sandbox_namespaces: Namespaces,
+
     /// What the sandbox lets programs reach instead of the default: a TOML file with `read` and `write`,
     /// lists of paths, and `network`, true or false.
     #[arg(long, value_name = "FILE", requires = "exec")]
@@ -311,6 +317,17 @@ pub enum Sandbox {
     BestEffort,
     /// Fully, or run nothing.
     Require,
+}
+
+/// Whether programs get namespaces of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Namespaces {
+    /// Where there are any.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
 }
 
 fn parse_root(text: &str) -> Result<PathBuf, String> {

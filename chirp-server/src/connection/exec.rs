@@ -162,12 +162,6 @@ impl Connection {
     ) -> Result<(u64, Option<AttachTicket>), StartError> {
         let request =
             ExecRequest::parse(body).map_err(|error| StartError::new(error.code, error.message))?;
-        if let Some(field) = request.unsupported() {
-            return Err(StartError::new(
-                Code::NotSupported,
-                format!("{field} is not supported by this version"),
-            ));
-        }
         let request = Arc::new(request);
         let (server, who) = (Arc::clone(&self.server), self.session.who().clone());
         let (runner, asked) = (Arc::clone(exec), Arc::clone(&request));

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use exec_ext::StreamSettings;
 use exec_ext::runner::{Confinement, Executions, ExecutionsConfig, clean_environment};
 use exec_ext::status::{FeatureLimits, Limits, SandboxFeatures};
 use policy::Allowed;
 
-use crate::config::{Args, Sandbox};
+use crate::config::{Args, Namespaces, Sandbox};
 use crate::privileges::Account;
 use crate::transient::Transient;
 
@@ -57,9 +57,17 @@ impl Exec {
             Sandbox::BestEffort | Sandbox::Require => {
                 let policy = args.sandbox_policy.as_deref();
                 let reach = policy::reach(policy, root, transient.path())?;
-                Some(Arc::new(Confinement::new(reach)))
+                let mut confinement = Confinement::new(reach);
+                enclose(&mut confinement, args.sandbox_namespaces)?;
+                Some(Arc::new(confinement))
             }
         };
+        let counted = confinement.as_ref().is_some_and(|c| c.limits_processes());
+        ensure!(
+            counted || !args.bounds.limit_processes(),
+            "--exec-limit processes: nothing here counts the processes of one program; that takes namespaces, \
+             which need the sandbox and a system that has them for this account"
+        );
         let unconfined = report(args.sandbox, confinement.as_deref());
         let allowed = args.exec_allow.as_deref().map(Allowed::read).transpose()?;
         let mut config = ExecutionsConfig::new(transient.path());
@@ -136,6 +144,27 @@ impl Exec {
     }
 }
 
+/// Gives programs namespaces of their own where `wanted` asks for that and the system has them.
+fn enclose(confinement: &mut Confinement, wanted: Namespaces) -> anyhow::Result<()> {
+    if wanted == Namespaces::Off {
+        return Ok(());
+    }
+    match confinement.enclose() {
+        Ok(()) => {
+            tracing::info!("each program has namespaces of its own");
+            Ok(())
+        }
+        Err(error) if wanted == Namespaces::On => Err(error).context(
+            "--sandbox-namespaces=on: the system has no user, pid and mount namespaces for this account; \
+             it may allow them by sysctl (user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)",
+        ),
+        Err(error) => {
+            tracing::info!(%error, "programs have no namespaces of their own: the system has none for this account");
+            Ok(())
+        }
+    }
+}
+
 /// Says in the log what is not enforced, and returns why nothing may run, where that follows.
 fn report(sandbox: Sandbox, confinement: Option<&Confinement>) -> Option<String> {
     let Some(confinement) = confinement else {
@@ -162,7 +191,7 @@ pub fn sandbox_features(exec: Option<&Exec>) -> SandboxFeatures {
     confinement.map_or_else(SandboxFeatures::default, |confinement| SandboxFeatures {
         landlock: confinement.landlock(),
         seccomp: confinement.seccomp(),
-        namespaces: false,
+        namespaces: confinement.namespaces(),
         cgroup: false,
     })
 }

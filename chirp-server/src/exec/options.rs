@@ -112,6 +112,12 @@ impl ExecOptions {
         config.descendants_grace = config.descendants_grace.min(self.exec_kill_after);
     }
 
+    /// Says whether these limit processes.
+    pub(super) fn limit_processes(&self) -> bool {
+        let mut all = self.exec_limit.iter().chain(&self.exec_limit_max);
+        all.any(|Limit(what, _)| *what == What::Processes)
+    }
+
     /// Returns the times of stream mode.
     pub(super) fn stream(&self) -> StreamSettings {
         StreamSettings {

@@ -35,6 +35,7 @@ mod jobs;
 mod library;
 mod login;
 mod names;
+mod namespaces;
 mod options;
 mod presence;
 mod space;

@@ -115,17 +115,6 @@ impl ExecRequest {
             None => &self.stderr,
         }
     }
-
-    /// Names the first field that asks for something this version does not serve, to be refused
-    /// with [`Code::NotSupported`].
-    #[must_use]
-    pub fn unsupported(&self) -> Option<&'static str> {
-        if self.limits.processes.is_some() {
-            Some("limits.processes")
-        } else {
-            None
-        }
-    }
 }
 
 /// A request as a server received it: the value, and what has to be kept of the bytes.

@@ -21,7 +21,6 @@ fn a_request_has_the_defaults_of_the_specification() {
     let request = ExecRequest::parse(br#"{"cmd":"sh","tty":{"rows":24,"cols":80}}"#).unwrap();
     assert_eq!(request.tty, Some(Terminal { rows: 24, cols: 80 }));
     assert_eq!(request.stdin, StdinFrom::Stream);
-    assert_eq!(request.unsupported(), None);
     assert_eq!(request.stderr_in_force(), &OutputTo::Stdout);
 }
 

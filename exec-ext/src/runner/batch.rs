@@ -63,6 +63,7 @@ impl Batch {
             rlimits: rlimits(&self.limits, &kin),
             cell: None,
             terminal: false,
+            join: None,
             tied: true,
         };
         let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
@@ -78,7 +79,14 @@ impl Batch {
         })?;
         Ok(Running {
             pid,
-            leader: Leader::new(pid, exit, Arc::new(kin), TERM_GRACE, DESCENDANTS_GRACE),
+            leader: Leader::new(
+                pid,
+                exit,
+                Arc::new(kin),
+                None,
+                TERM_GRACE,
+                DESCENDANTS_GRACE,
+            ),
         })
     }
 }
@@ -115,8 +123,7 @@ impl Running {
                 }
             }
         }
-        let survivors = self.leader.end_descendants().await;
-        let exit = self.leader.reap();
+        let (exit, survivors) = self.leader.end(|| {}).await;
         Ended {
             exited: exit.exited,
             code: exit.code,

@@ -5,9 +5,11 @@
 //! the child only enters them, which allocates nothing.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use seccompiler::{
     SeccompRule, TargetArch, sock_filter,
 };
 
+use super::enclosure::{self, Enclosure, Enclosures};
 use super::sys;
 
 /// The newest rules that this knows; older kernels enforce what they have of them.
@@ -52,6 +55,7 @@ pub struct Confinement {
     reach: Reach,
     landlock: u32,
     filter: Option<Arc<BpfProgram>>,
+    enclosures: Option<Enclosures>,
 }
 
 impl Confinement {
@@ -65,6 +69,7 @@ impl Confinement {
             reach,
             landlock,
             filter: filter.ok().map(Arc::new),
+            enclosures: None,
         }
     }
 
@@ -72,6 +77,33 @@ impl Confinement {
     #[must_use]
     pub fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// Gives each program user, pid and mount namespaces of its own. Blocks until that has been tried.
+    ///
+    /// # Errors
+    ///
+    /// There are none to be had here: the system's error. Nothing has changed then.
+    pub fn enclose(&mut self) -> io::Result<()> {
+        self.enclosures = Some(Enclosures::open(self.filter.clone())?);
+        Ok(())
+    }
+
+    /// Says whether programs have namespaces of their own.
+    #[must_use]
+    pub fn namespaces(&self) -> bool {
+        self.enclosures.is_some()
+    }
+
+    /// Says whether the processes of one execution can be limited.
+    #[must_use]
+    pub fn limits_processes(&self) -> bool {
+        self.namespaces() && enclosure::counts_processes()
+    }
+
+    /// Returns namespaces for one program, where it gets its own.
+    pub(super) fn enclosure(&self) -> io::Result<Option<Enclosure>> {
+        self.enclosures.as_ref().map(Enclosures::take).transpose()
     }
 
     /// Returns the version of Landlock's rules that the kernel has; 0 for none.
@@ -109,6 +141,10 @@ impl Confinement {
         Ok(Cell {
             ruleset: self.ruleset(cwd, temporary).map_err(io::Error::other)?,
             filter: self.filter.clone(),
+            processes: match self.enclosures {
+                Some(_) => processes(&self.reach.read),
+                None => Vec::new(),
+            },
         })
     }
 
@@ -141,6 +177,7 @@ impl fmt::Debug for Confinement {
             .field("reach", &self.reach)
             .field("landlock", &self.landlock)
             .field("seccomp", &self.seccomp())
+            .field("namespaces", &self.namespaces())
             .finish()
     }
 }
@@ -149,12 +186,18 @@ impl fmt::Debug for Confinement {
 pub(super) struct Cell {
     ruleset: Option<OwnedFd>,
     filter: Option<Arc<BpfProgram>>,
+    /// What of `/proc` it may read: in an enclosure that is another file system than the server's.
+    processes: Vec<CString>,
 }
 
 impl Cell {
-    /// Confines the calling process for ever. Allocates nothing.
-    pub(super) fn enter(&self) -> io::Result<()> {
+    /// Confines the calling process for ever, which may have joined an enclosure. Allocates nothing.
+    pub(super) fn enter(&self, enclosed: bool) -> io::Result<()> {
         if let Some(ruleset) = &self.ruleset {
+            for path in self.processes.iter().filter(|_| enclosed) {
+                // What does not exist is passed over, as everywhere in the policy.
+                let _ = sys::landlock_add_readable(ruleset, path);
+            }
             sys::landlock_enter(ruleset)?;
         }
         if let Some(filter) = &self.filter {
@@ -162,6 +205,13 @@ impl Cell {
         }
         Ok(())
     }
+}
+
+/// Returns the paths in and of `/proc`.
+fn processes(paths: &[PathBuf]) -> Vec<CString> {
+    let own = paths.iter().filter(|path| path.starts_with("/proc"));
+    own.filter_map(|path| CString::new(path.as_os_str().as_bytes()).ok())
+        .collect()
 }
 
 /// Makes the filter of system calls. Where Landlock keeps programs from tracing others they may trace

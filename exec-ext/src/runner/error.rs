@@ -49,6 +49,10 @@ impl StartError {
                 Code::TooBig,
                 "arguments and environment are too long".to_owned(),
             ),
+            Some(libc::ESTALE) => (
+                Code::TryAgain,
+                "the working directory was moved meanwhile".to_owned(),
+            ),
             Some(libc::ETXTBSY) => (Code::Busy, "the file is being written".to_owned()),
             Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
                 (Code::TooManyOpen, format!("no process to be had: {error}"))

@@ -97,6 +97,31 @@ pub(super) fn end(leader: Pid, kin: &Kin, patience: Patience) -> Vec<u32> {
         .collect()
 }
 
+/// Tells what is left of the program `leader`, which has exited, to end, and waits until `empty` says that
+/// nothing is, or `patience` is over. Blocks meanwhile.
+pub(super) fn terminate(leader: Pid, kin: &Kin, patience: Duration, empty: impl Fn() -> bool) {
+    let begun = Instant::now();
+    let belongs = |pid| is_member(pid, leader, kin);
+    for pid in kin::processes().filter(|&pid| pid != leader && belongs(pid)) {
+        if let Some(member) = Member::hold(pid, belongs) {
+            member.signal(Signal::TERM);
+            member.signal(Signal::CONT);
+        }
+    }
+    let mut pause = Duration::from_millis(1);
+    while !empty() && begun.elapsed() < patience {
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// Returns the ids of the processes of `kin` that run.
+pub(super) fn kin_left(kin: &Kin) -> Vec<u32> {
+    let all = kin::processes().filter(|&pid| kin.includes(pid));
+    all.map(|pid| pid.as_raw_nonzero().get().unsigned_abs())
+        .collect()
+}
+
 /// Sends a signal to the descendants of `leader`, which has not been reaped, outside its process
 /// group.
 pub(super) fn signal_descendants(leader: Pid, kin: &Kin, signal: Signal) {

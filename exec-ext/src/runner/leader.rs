@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
+use super::enclosure::Enclosure;
 use super::group::{self, Patience};
 use super::kin::Kin;
 use super::sys::{self, Exit, ExitWatch};
@@ -18,6 +19,7 @@ pub(super) struct Leader {
     pid: Pid,
     exit: ExitWatch,
     kin: Arc<Kin>,
+    enclosure: Option<Arc<Enclosure>>,
     term_grace: Duration,
     descendants_grace: Duration,
 }
@@ -29,6 +31,7 @@ impl Leader {
         pid: Pid,
         exit: ExitWatch,
         kin: Arc<Kin>,
+        enclosure: Option<Enclosure>,
         term_grace: Duration,
         descendants_grace: Duration,
     ) -> Self {
@@ -36,6 +39,7 @@ impl Leader {
             pid,
             exit,
             kin,
+            enclosure: enclosure.map(Arc::new),
             term_grace,
             descendants_grace,
         }
@@ -57,6 +61,9 @@ impl Leader {
 
     /// Kills the program and its descendants.
     pub(super) async fn kill(&self) {
+        if let Some(enclosure) = &self.enclosure {
+            enclosure.kill();
+        }
         self.signal_all(Signal::KILL).await;
     }
 
@@ -65,25 +72,65 @@ impl Leader {
         Instant::now() + self.term_grace
     }
 
-    /// Ends what the ended program left running. Returns the ids of those that could not be ended.
-    pub(super) async fn end_descendants(&self) -> Vec<u32> {
+    /// Ends what the ended program left running, reaps it, and returns how it ended with the ids of those that
+    /// could not be ended. `before_reaping` is called while the program's id is still its own.
+    pub(super) async fn end(&self, before_reaping: impl FnOnce()) -> (Exit, Vec<u32>) {
+        let mut survivors = self.end_descendants().await;
+        before_reaping();
+        let exit = self.reap();
+        if let Some(enclosure) = &self.enclosure {
+            enclosure.kill();
+            survivors = self.see_enclosure_end(enclosure).await;
+        }
+        if !survivors.is_empty() {
+            tracing::warn!(?survivors, leader = ?self.pid, "descendants could not be ended");
+        }
+        (exit, survivors)
+    }
+
+    /// Ends descendants by TERM and then by KILL, and returns the ids of those that are left.
+    async fn end_descendants(&self) -> Vec<u32> {
         let (pid, kin) = (self.pid, Arc::clone(&self.kin));
+        let enclosure = self.enclosure.clone();
         let patience = Patience {
             term: self.descendants_grace,
             kill: KILL_PATIENCE,
         };
-        let search = move || group::end(pid, &kin, patience);
-        let survivors = tokio::task::spawn_blocking(search)
-            .await
-            .unwrap_or_default();
-        if !survivors.is_empty() {
-            tracing::warn!(?survivors, leader = ?pid, "descendants could not be ended");
+        if let Some(enclosure) = &self.enclosure
+            && enclosure.is_empty()
+        {
+            // The usual case: only the first process is left. It ends while the program is reaped.
+            enclosure.kill();
+            return Vec::new();
         }
-        survivors
+        let search = move || match enclosure {
+            Some(enclosure) => {
+                group::terminate(pid, &kin, patience.term, || enclosure.is_empty());
+                Vec::new()
+            }
+            None => group::end(pid, &kin, patience),
+        };
+        tokio::task::spawn_blocking(search)
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Waits for the end of the enclosure, and so of everything in it, and returns the ids of those that
+    /// are left if it takes too long.
+    async fn see_enclosure_end(&self, enclosure: &Arc<Enclosure>) -> Vec<u32> {
+        if enclosure.ended(Duration::ZERO) {
+            return Vec::new();
+        }
+        let (enclosure, kin) = (Arc::clone(enclosure), Arc::clone(&self.kin));
+        let wait = move || match enclosure.ended(KILL_PATIENCE) {
+            true => Vec::new(),
+            false => group::kin_left(&kin),
+        };
+        tokio::task::spawn_blocking(wait).await.unwrap_or_default()
     }
 
     /// Reaps the ended program.
-    pub(super) fn reap(&self) -> Exit {
+    fn reap(&self) -> Exit {
         match sys::reap(self.pid) {
             Ok(Some(exit)) => exit,
             // Only this reaps our children; if somebody else did, nothing is known of the end.

@@ -9,6 +9,7 @@ mod budget;
 mod capture;
 mod config;
 mod confine;
+mod enclosure;
 mod error;
 mod execution;
 mod group;
@@ -41,7 +42,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::request::Received;
-use crate::status::Status;
+use crate::status::{Limits, Status};
 
 pub use batch::{Batch, Ended, Running};
 pub use config::ExecutionsConfig;
@@ -320,8 +321,10 @@ impl Shared {
             let directory = shared.config.transient.join(DIRECTORY);
             let filed = Filed::new(&directory, id, share.ok_or_else(no_space)?);
             // Nothing that the request names is touched before there is room for it.
+            shared.can_limit(&wanted.limits)?;
             let prepared = prepare()?;
             let limits = prepared.limits;
+            shared.can_limit(&limits)?;
             let confined = shared.confined(id)?;
             filed.write(&record).map_err(means)?;
             if let Err(error) = filed.reserve(&record) {
@@ -482,6 +485,19 @@ impl Shared {
         let temporary =
             temporary.map_err(|error| StartError::means("temporary directory", &error))?;
         Ok(Some((confinement, temporary)))
+    }
+
+    /// Checks that every limit can be enforced.
+    fn can_limit(&self, limits: &Limits) -> Result<(), StartError> {
+        let confinement = self.config.confinement.as_deref();
+        let counted = confinement.is_some_and(Confinement::limits_processes);
+        if limits.processes.is_none() || counted {
+            return Ok(());
+        }
+        Err(StartError::new(
+            Code::NotSupported,
+            "limits.processes: the processes of one execution can be counted only where it has namespaces",
+        ))
     }
 
     fn next_id(&self) -> Result<u64, StartError> {

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use chirp_proto::Code;
 use rustix::fs::{Access, AtFlags, accessat};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, prlimit};
 
 use super::StartError;
 use super::confine::Confinement;
+use super::enclosure::{self, Enclosure, Join};
 use super::kin::Kin;
 use super::prepared::{Held, Input, Output, Prepared, find_program};
 use super::sys::{self, ChildSetup, Image};
@@ -38,6 +39,8 @@ pub(super) struct Spawned {
     pub(super) kin: Kin,
     pub(super) temporary: Option<Temporary>,
     pub(super) held: Option<Held>,
+    /// The namespaces that it runs in, if it has its own.
+    pub(super) enclosure: Option<Enclosure>,
     /// A pidfd.
     pub(super) handle: OwnedFd,
     /// The server's side of its terminal, if it has one.
@@ -75,20 +78,20 @@ pub(super) fn spawn(
     })?;
     let means = |what: &str, error: io::Error| StartError::means(what, &error);
     let mut env = env;
-    let (cell, temporary) = match confined {
-        None => (None, None),
-        Some((confinement, temporary)) => {
-            env.push(("TMPDIR".into(), temporary.path().into()));
-            let directory = temporary
-                .open()
-                .map_err(|e| means("temporary directory", e))?;
-            let cell = confinement.cell(cwd.as_fd(), directory.as_fd());
-            (
-                Some(cell.map_err(|e| means("sandbox", e))?),
-                Some(temporary),
-            )
-        }
-    };
+    let (mut cell, mut temporary, mut enclosure) = (None, None, None);
+    if let Some((confinement, own)) = confined {
+        env.push(("TMPDIR".into(), own.path().into()));
+        let directory = own.open().map_err(|e| means("temporary directory", e))?;
+        let rules = confinement.cell(cwd.as_fd(), directory.as_fd());
+        cell = Some(rules.map_err(|e| means("sandbox", e))?);
+        temporary = Some(own);
+        enclosure = confinement
+            .enclosure()
+            .map_err(|e| means("namespaces", e))?;
+    }
+    let join = enclosure.as_ref().map(|enclosure| enclosure.join(&cwd));
+    let join = join.transpose().map_err(|e| means("namespaces", e))?;
+    let processes = limits.processes.map(enclosure::limit_of);
     let env = environment(env, request);
     let program = resolve(program, &env)?;
     let mut args = vec![request.cmd.clone()];
@@ -107,21 +110,32 @@ pub(super) fn spawn(
             .map_err(|e| means("terminal", e))?,
         None => Streams::of_pipes(stdin, stdout, stderr).map_err(|e| means("pipes", e))?,
     };
-    let setup = ChildSetup {
+    let mut setup = ChildSetup {
         image,
         cwd,
         rlimits: rlimits(&limits, &kin),
         cell,
         terminal: terminal.is_some(),
+        join,
         tied: false,
     };
+    if let Some([while_started, _]) = processes {
+        setup
+            .rlimits
+            .push((Resource::Nproc, exactly(while_started)));
+    }
     let (pid, handle) = launch(&program, setup, child)?;
+    if let Some([_, then]) = processes {
+        // It can only fail with the program.
+        let _ = prlimit(Some(pid), Resource::Nproc, exactly(then));
+    }
     kin.led_by(pid);
     Ok(Spawned {
         pid,
         kin,
         temporary,
         held,
+        enclosure,
         handle,
         terminal,
         sink,
@@ -140,10 +154,11 @@ pub(super) fn launch(
     let [stdin, stdout, stderr] = streams;
     let mut command = Command::new(program);
     command.stdin(stdin).stdout(stdout).stderr(stderr);
+    let told = setup.join.as_ref().map(Join::told);
     sys::install(&mut command, setup);
     let begun = Instant::now();
-    let child = loop {
-        match command.spawn() {
+    let pid = loop {
+        match launch_once(&mut command, told.as_deref()) {
             Err(error)
                 if error.raw_os_error() == Some(libc::ETXTBSY)
                     && begun.elapsed() < BUSY_PATIENCE =>
@@ -155,18 +170,64 @@ pub(super) fn launch(
     };
     // The program's ends of the pipes go with the command, or they would never be closed.
     drop(command);
-    hold(&child)
+    hold(pid)
+}
+
+/// Starts a child that ends at once, and returns the errno of its exec; None where that is not known.
+pub(super) fn try_launch(setup: ChildSetup) -> Option<i32> {
+    let mut command = Command::new("");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let told = setup.join.as_ref().map(Join::told);
+    sys::install(&mut command, setup);
+    match launch_once(&mut command, told.as_deref()) {
+        Ok(pid) => {
+            sys::kill_and_reap(pid);
+            None
+        }
+        Err(error) => error.raw_os_error(),
+    }
+}
+
+/// Starts a child, or what the child that joins an enclosure has started there, of which `told` tells.
+fn launch_once(command: &mut Command, told: Option<&OwnedFd>) -> io::Result<Pid> {
+    let spawned = command.spawn();
+    let Some(told) = told else {
+        return spawned.map(|child| Pid::from_child(&child));
+    };
+    // The one that joined has done its part. After a failure it has been waited for already.
+    let outcome = spawned.and_then(|mut child| child.wait());
+    let inside = enclosure::joined(told);
+    match (outcome, inside) {
+        (Ok(_), Some(inside)) => Ok(inside),
+        (Ok(_), None) => Err(io::Error::other("the child that joins told nothing")),
+        (Err(error), inside) => {
+            if let Some(failed) = inside {
+                sys::kill_and_reap(failed);
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Gets the handle of a child, or ends it: without one it could not be watched.
-fn hold(child: &std::process::Child) -> Result<(Pid, OwnedFd), StartError> {
-    let pid = Pid::from_child(child);
+fn hold(pid: Pid) -> Result<(Pid, OwnedFd), StartError> {
     match pidfd_open(pid, PidfdFlags::NONBLOCK) {
         Ok(handle) => Ok((pid, handle)),
         Err(errno) => {
             sys::kill_and_reap(pid);
             Err(StartError::means("process handle", &errno.into()))
         }
+    }
+}
+
+/// A limit that may not be raised again.
+fn exactly(limit: u64) -> Rlimit {
+    Rlimit {
+        current: Some(limit),
+        maximum: Some(limit),
     }
 }
 

@@ -52,6 +52,7 @@ impl Supervisor {
             kin,
             temporary,
             held,
+            enclosure,
             handle,
             terminal,
             sink,
@@ -87,7 +88,14 @@ impl Supervisor {
         execution.set_leader(pid, Arc::clone(&kin), terminal);
         Ok(Self {
             execution,
-            leader: Leader::new(pid, exit, kin, config.term_grace, config.descendants_grace),
+            leader: Leader::new(
+                pid,
+                exit,
+                kin,
+                enclosure,
+                config.term_grace,
+                config.descendants_grace,
+            ),
             sink,
             stdin,
             stdout,
@@ -200,9 +208,7 @@ impl Supervisor {
 
     /// Ends the program's descendants and reaps it; the program last, so that its ids stay its own.
     async fn end_descendants(&self) -> (Exit, Vec<u32>) {
-        let survivors = self.leader.end_descendants().await;
-        self.execution.take_leader();
-        (self.leader.reap(), survivors)
+        self.leader.end(|| self.execution.take_leader()).await
     }
 
     /// Closes pipes that are still held when the grace time is over.

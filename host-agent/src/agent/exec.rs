@@ -45,9 +45,6 @@ pub(crate) fn request(json: &serde_json::Value) -> Result<ExecRequest, String> {
     if request.stdin == StdinFrom::Stream {
         return Err("stdin: a call cannot stream it; name a file in the guest".to_owned());
     }
-    if let Some(field) = request.unsupported() {
-        return Err(format!("{field}: not supported by this version"));
-    }
     // The caller's connection is the program's leash.
     request.on_disconnect = OnDisconnect::Kill;
     Ok(request)

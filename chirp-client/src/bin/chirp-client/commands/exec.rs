@@ -212,6 +212,7 @@ impl Exec {
                 Limited::Memory => &mut request.limits.memory_bytes,
                 Limited::File => &mut request.limits.file_bytes,
                 Limited::Files => &mut request.limits.open_files,
+                Limited::Processes => &mut request.limits.processes,
                 Limited::Orphan => &mut request.limits.orphan_s,
             };
             *limit = Some(*value);
@@ -289,6 +290,7 @@ enum Limited {
     Memory,
     File,
     Files,
+    Processes,
     Orphan,
 }
 
@@ -300,10 +302,11 @@ fn limit(text: &str) -> Result<(Limited, u64), String> {
     match what {
         "cpu" => Ok((Limited::Cpu, number()?)),
         "files" => Ok((Limited::Files, number()?)),
+        "processes" => Ok((Limited::Processes, number()?)),
         "orphan" => Ok((Limited::Orphan, number()?)),
         "memory" => Ok((Limited::Memory, size::parse(value)?)),
         "file" => Ok((Limited::File, size::parse(value)?)),
-        _ => Err("limits are cpu, memory, file, files and orphan".to_owned()),
+        _ => Err("limits are cpu, memory, file, files, processes and orphan".to_owned()),
     }
 }
 
