@@ -8,9 +8,9 @@ mod content;
 pub use content::Template;
 
 use crate::link::{Backoff, Link, LinkConfig, LinkError, jitter};
-use crate::message::{DESTINATION, Word};
+use crate::message::{Announcement, DESTINATION, Word};
 use crate::net::{HostPort, resolve_broker};
-use content::Content;
+use content::{Content, NothingToSay};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,9 +141,10 @@ impl Announcer {
         self.content.connected_from(link.local_ip());
         let mut beat = Beat::new();
         loop {
-            let receipt = beat.receipt();
-            self.say(&mut link, &beat.word(), receipt.as_deref(), None)
-                .await?;
+            let (said, changed) = self.announcement(None).await?;
+            let word = beat.word(changed);
+            let receipt = beat.receipt(&word);
+            self.say(&mut link, said, &word, receipt.as_deref()).await?;
             beat.said(receipt.is_some());
             let next = Instant::now() + jitter(self.config.interval, 0.1);
             loop {
@@ -176,16 +177,26 @@ impl Announcer {
         }
     }
 
-    async fn say(
+    async fn announcement(
         &mut self,
+        reason: Option<&str>,
+    ) -> Result<(Announcement, bool), LinkError> {
+        self.content
+            .next(reason)
+            .await
+            .map_err(|nothing| match nothing {
+                NothingToSay::NoAddress => LinkError::NoAddress,
+                NothingToSay::Moved(from) => LinkError::Moved(from),
+            })
+    }
+
+    async fn say(
+        &self,
         link: &mut Link,
+        said: Announcement,
         word: &Word,
         receipt: Option<&str>,
-        reason: Option<&str>,
     ) -> Result<(), LinkError> {
-        let Some(said) = self.content.next(reason).await else {
-            return Err(LinkError::NoAddress);
-        };
         let mut frame = said.frame(word, &self.config.destination);
         if let Some(receipt) = receipt {
             frame = frame.with("receipt", receipt);
@@ -196,8 +207,8 @@ impl Announcer {
     /// Says BYE, and waits a bounded time until it has arrived.
     async fn leave(&mut self, mut link: Link) {
         let said = async {
-            self.say(&mut link, &Word::Bye, Some("leave"), Some("shutdown"))
-                .await?;
+            let (said, _) = self.announcement(Some("shutdown")).await?;
+            self.say(&mut link, said, &Word::Bye, Some("leave")).await?;
             link.receipt("leave", Duration::from_secs(2)).await
         };
         match tokio::time::timeout(Duration::from_secs(3), said).await {
@@ -223,8 +234,10 @@ impl Beat {
         }
     }
 
-    fn word(&self) -> Word {
-        if self.count == 0 {
+    /// Returns the word for an announcement: HELLO where it is the first of a connection or says something
+    /// new.
+    fn word(&self, changed: bool) -> Word {
+        if self.count == 0 || changed {
             Word::Hello
         } else {
             Word::StillAlive
@@ -232,9 +245,9 @@ impl Beat {
     }
 
     /// Returns the receipt to ask for: for HELLO and every sixth beacon, while none is awaited.
-    fn receipt(&self) -> Option<String> {
-        (self.count.is_multiple_of(6) && self.receipt_due.is_none())
-            .then(|| format!("beacon-{}", self.count))
+    fn receipt(&self, word: &Word) -> Option<String> {
+        let wanted = *word == Word::Hello || self.count.is_multiple_of(6);
+        (wanted && self.receipt_due.is_none()).then(|| format!("beacon-{}", self.count))
     }
 
     fn said(&mut self, with_receipt: bool) {

@@ -13,6 +13,7 @@ pub(crate) fn set(stream: &TcpStream) {
         sockopt::set_tcp_keepidle(stream, IDLE)?;
         sockopt::set_tcp_keepintvl(stream, INTERVAL)?;
         sockopt::set_tcp_keepcnt(stream, COUNT)?;
+        sockopt::set_tcp_user_timeout(stream, UNHEARD)?;
         Ok(())
     });
     if let Err(error) = result {
@@ -24,5 +25,8 @@ pub(crate) fn set(stream: &TcpStream) {
 const IDLE: Duration = Duration::from_secs(15);
 /// Time between questions.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Milliseconds for which data may go unacknowledged: the kernel itself would send it again, ever more rarely,
+/// for a quarter of an hour, and a new connection comes about sooner than that.
+const UNHEARD: u32 = 30_000;
 /// Unanswered questions before the connection is given up.
 const COUNT: u32 = 3;

@@ -69,6 +69,8 @@ pub(crate) enum LinkError {
     NoBroker(#[from] NoBroker),
     #[error("there is no address to announce; name one with --announce-as")]
     NoAddress,
+    #[error("this machine has lost the address {0}, which it was connected from")]
+    Moved(IpAddr),
     #[error("cannot connect to the broker at {0}: {1}")]
     Connect(SocketAddr, io::Error),
     #[error("connection to the broker broken: {0}")]

@@ -231,6 +231,7 @@ fn compile(glob: &str) -> Result<GlobMatcher, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn taken(pattern: &str) -> Vec<&'static str> {
         let pattern = Pattern::parse(pattern).unwrap();
@@ -304,6 +305,66 @@ mod tests {
             &"x".repeat(5000),
         ] {
             assert!(Pattern::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// Returns whether a glob of `*`, `?` and letters matches, as slowly and plainly as can be.
+    fn plain(glob: &[char], text: &[char]) -> bool {
+        match (glob, text) {
+            ([], []) => true,
+            (['*', rest @ ..], _) => (0..=text.len()).any(|at| plain(rest, &text[at..])),
+            (['?', rest @ ..], [_, text @ ..]) => plain(rest, text),
+            ([letter, rest @ ..], [first, text @ ..]) => letter == first && plain(rest, text),
+            _ => false,
+        }
+    }
+
+    fn one(pattern: &str, name: &str, ready: bool) -> bool {
+        Pattern::parse(pattern).unwrap().matches(Subject {
+            name,
+            id: "52:54:00:00:00:09",
+            addresses: &["10.0.0.9".to_owned()],
+            ready,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,64}", name in ".{0,16}") {
+            if let Ok(pattern) = Pattern::parse(&text) {
+                let addresses = ["10.0.0.9".to_owned()];
+                pattern.matches(Subject { name: &name, id: "", addresses: &addresses, ready: true });
+            }
+        }
+
+        #[test]
+        fn globs_mean_what_they_mean_everywhere(glob in "[ab*?]{1,8}", name in "[ab/.]{0,8}", ready: bool) {
+            let (letters, text): (Vec<_>, Vec<_>) = (glob.chars().collect(), name.chars().collect());
+            prop_assert_eq!(one(&format!("name:{glob}"), &name, ready), plain(&letters, &text));
+        }
+
+        #[test]
+        fn the_order_of_what_is_added_does_not_matter(
+            mut items in proptest::collection::vec("name:[ab*?]{1,4}", 1..5), name in "[ab]{0,4}",
+        ) {
+            let forth = one(&items.join(","), &name, true);
+            items.reverse();
+            prop_assert_eq!(one(&items.join(" , "), &name, true), forth);
+        }
+
+        #[test]
+        fn what_is_taken_away_last_is_not_taken(
+            items in proptest::collection::vec("!?name:[ab*?]{1,4}", 1..5), away in "[ab]{1,4}", ready: bool,
+        ) {
+            let pattern = format!("{},!name:{away}", items.join(","));
+            prop_assert!(!one(&pattern, &away, ready));
+        }
+
+        #[test]
+        fn only_taking_away_starts_from_the_ready_ones(away in "[ab*?]{1,4}", name in "[ab]{0,4}", ready: bool) {
+            let taken = one(&format!("!name:{away}"), &name, ready);
+            prop_assert_eq!(taken, ready && !one(&format!("name:{away}"), &name, ready));
+            prop_assert_eq!(one("*", &name, ready), ready);
         }
     }
 }

@@ -72,6 +72,32 @@ fn a_guest_cut_off_for_more_than_the_grace_is_gone_and_comes_back_as_root() {
     }
 }
 
+#[test]
+fn a_guest_that_gets_another_address_says_so_as_root() {
+    let network = Network::new();
+    let agent = network.agent(LONG_GRACE);
+    let _guest = network.guest("worker");
+    let before = agent.wait_state("worker", "ready");
+    for line in [
+        "address del 10.77.0.2/24 dev there",
+        "address add 10.77.0.77/24 dev there",
+        // The route went with the address.
+        "route replace default via 10.77.0.1",
+    ] {
+        ip(&network.guest, line);
+    }
+    let after = wait_for("the new address", || {
+        agent
+            .guest("worker")
+            .filter(|guest| guest["address"] == "10.77.0.77" && guest["state"] == "ready")
+    });
+    for field in ["id", "run", "restarts"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    let log = agent.log();
+    assert!(log.contains("its address changed"), "{log}");
+}
+
 /// A host's and a guest's network, joined by a link; the host is the guest's default gateway.
 struct Network {
     host: Process,

@@ -25,6 +25,9 @@ pub struct Template {
     /// What to announce instead, for servers behind address translation; else what the kernel's command
     /// line says.
     pub announce_as: Option<HostPort>,
+    /// The interface whose MAC address and first address to announce, by name; the one of the connection to
+    /// the broker where there is none.
+    pub interface: Option<String>,
     /// The guest's id, where it is not to be the MAC address of the announced interface.
     pub id: Option<MacId>,
     /// Id of this start of the machine.
@@ -46,6 +49,7 @@ impl Template {
             ip: None,
             port,
             announce_as: None,
+            interface: None,
             id: None,
             boot: boot_id().unwrap_or_else(new_id),
             run: new_id(),
@@ -64,6 +68,41 @@ pub(super) struct Content {
     free_bytes: Option<u64>,
     local: Option<IpAddr>,
     seq: u64,
+    /// What the last announcement said of those things that are worth a HELLO.
+    said: Option<Identity>,
+}
+
+/// What a HELLO is said for when it changes.
+#[derive(Debug, PartialEq)]
+struct Identity {
+    id: MacId,
+    name: String,
+    ip: IpAddr,
+    port: u16,
+    ver: String,
+    caps: BTreeMap<String, i64>,
+}
+
+impl Identity {
+    fn of(said: &Announcement) -> Self {
+        Self {
+            id: said.id,
+            name: said.name.clone(),
+            ip: said.ip,
+            port: said.port,
+            ver: said.ver.clone(),
+            caps: said.caps.clone(),
+        }
+    }
+}
+
+/// Why there is nothing to announce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NothingToSay {
+    /// No address is known.
+    NoAddress,
+    /// The connection's own address is on no interface any more: another connection has another one.
+    Moved(IpAddr),
 }
 
 impl fmt::Debug for Content {
@@ -87,6 +126,7 @@ impl Content {
             free_bytes: None,
             local: None,
             seq: 0,
+            said: None,
         }
     }
 
@@ -95,11 +135,17 @@ impl Content {
         self.local = local;
     }
 
-    /// Returns the next announcement; nothing where there is no address to announce.
-    pub(super) async fn next(&mut self, reason: Option<&str>) -> Option<Announcement> {
+    /// Returns the next announcement, and whether it says what the one before did not.
+    pub(super) async fn next(
+        &mut self,
+        reason: Option<&str>,
+    ) -> Result<(Announcement, bool), NothingToSay> {
         self.ask_free_space().await;
-        let (ip, port) = self.address()?;
         let interfaces = interfaces();
+        if let Some(ip) = self.moved(&interfaces) {
+            return Err(NothingToSay::Moved(ip));
+        }
+        let (ip, port) = self.address(&interfaces).ok_or(NothingToSay::NoAddress)?;
         let template = &self.template;
         let id = template.id.or_else(|| self.mac(&interfaces));
         let announcement = Announcement {
@@ -129,26 +175,48 @@ impl Content {
             reason: reason.map(str::to_owned),
         };
         self.seq += 1;
-        Some(announcement)
+        let identity = Some(Identity::of(&announcement));
+        let changed = self.said != identity;
+        self.said = identity;
+        Ok((announcement, changed))
     }
 
-    fn address(&self) -> Option<(IpAddr, u16)> {
+    /// Returns the address of the connection to the broker where this machine has it no more.
+    fn moved(&self, interfaces: &[Interface]) -> Option<IpAddr> {
+        let local = self.local.map(|ip| ip.to_canonical())?;
+        let listed = match local {
+            // Those that the interfaces' lists leave out.
+            IpAddr::V4(ip) => !ip.is_link_local(),
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+        };
+        let mut addresses = interfaces.iter().flat_map(|on| &on.addresses).peekable();
+        // All of 127.0.0.0/8 is this machine's, and where the kernel lists nothing it says nothing.
+        let known = listed && !local.is_loopback() && addresses.peek().is_some();
+        (known && !addresses.any(|&ip| ip == local)).then_some(local)
+    }
+
+    fn address(&self, interfaces: &[Interface]) -> Option<(IpAddr, u16)> {
         let template = &self.template;
         if let Some(named) = &template.announce_as
             && let Some(ip) = named.ip()
         {
             return Some((ip, named.port.unwrap_or(template.port)));
         }
-        Some((template.ip.or(self.local)?, template.port))
+        let named = template.interface.as_ref().and_then(|name| {
+            let found = interfaces.iter().find(|interface| interface.name == *name);
+            found?.addresses.first().copied()
+        });
+        Some((named.or(template.ip).or(self.local)?, template.port))
     }
 
     /// Returns the MAC address of the interface that the host reaches.
     fn mac(&self, interfaces: &[Interface]) -> Option<MacId> {
-        let ip = self.template.ip.or(self.local)?;
-        interfaces
-            .iter()
-            .find(|interface| interface.addresses.contains(&ip))?
-            .mac
+        let ip = self.template.ip.or(self.local);
+        let announced = |interface: &&Interface| match &self.template.interface {
+            Some(name) => interface.name == *name,
+            None => ip.is_some_and(|ip| interface.addresses.contains(&ip.to_canonical())),
+        };
+        interfaces.iter().find(announced)?.mac
     }
 
     /// Returns every other address that the server answers on: none where it listens on one only.
@@ -193,4 +261,63 @@ fn clean(text: String) -> String {
     let mut text = text.replace(char::is_control, "?");
     text.truncate(text.floor_char_boundary(255));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content() -> Content {
+        let mut template = Template::new(9094, "test 1");
+        template.name = Some("a".to_owned());
+        let mut content = Content::new(template, Duration::from_secs(10), None);
+        content.connected_from("127.0.0.1".parse().ok());
+        content
+    }
+
+    #[tokio::test]
+    async fn what_is_worth_a_hello_is_noticed() {
+        let mut content = content();
+        let mut changed = async |change: fn(&mut Content)| {
+            change(&mut content);
+            content.next(None).await.unwrap().1
+        };
+        assert!(changed(|_| {}).await, "the first says something new");
+        assert!(!changed(|_| {}).await);
+        assert!(changed(|content| content.template.name = Some("b".to_owned())).await);
+        assert!(changed(|content| content.template.ver = "test 2".to_owned()).await);
+        assert!(changed(|content| content.template.caps.extend([("x".to_owned(), 1)])).await);
+        assert!(changed(|content| content.connected_from("127.0.0.2".parse().ok())).await);
+        assert!(!changed(|content| content.free_bytes = Some(1)).await);
+    }
+
+    #[tokio::test]
+    async fn a_connection_from_an_address_that_is_gone_says_nothing() {
+        let mut content = content();
+        // Of the documentation's network: no machine has it.
+        let gone = "192.0.2.7".parse().unwrap();
+        content.connected_from(Some(gone));
+        assert_eq!(
+            content.next(None).await.unwrap_err(),
+            NothingToSay::Moved(gone)
+        );
+        content.connected_from(None);
+        assert_eq!(
+            content.next(None).await.unwrap_err(),
+            NothingToSay::NoAddress
+        );
+    }
+
+    #[tokio::test]
+    async fn the_named_interface_is_announced() {
+        let mut content = content();
+        content.template.ip = "127.0.0.9".parse().ok();
+        content.template.interface = Some("lo".to_owned());
+        let (said, _) = content.next(None).await.unwrap();
+        assert_eq!(said.ip.to_string(), "127.0.0.1");
+        // One that is not there (yet) is as if none were named.
+        content.template.interface = Some("none0".to_owned());
+        let (said, _) = content.next(None).await.unwrap();
+        assert_eq!(said.ip.to_string(), "127.0.0.9");
+    }
 }
