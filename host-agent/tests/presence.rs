@@ -31,8 +31,12 @@ fn an_agent_that_starts_again_knows_its_guests_at_once() {
     agent.process.code();
     agent.restart();
     let after = agent.wait_state("rare", "ready");
-    for field in ["run", "first_seen", "last_beacon"] {
-        assert_eq!(before[field], after[field], "{field}");
+    assert_eq!(before["run"], after["run"]);
+    for field in ["first_seen", "last_beacon"] {
+        let time = |guest: &Value| guest[field].as_f64().unwrap();
+        // The last digits do not survive being written and read.
+        let apart = (time(&before) - time(&after)).abs();
+        assert!(apart < 0.001, "{field}: {before} {after}");
     }
     assert!(agent.log().contains("known from before"), "{}", agent.log());
     agent.run(&["exec", "--to", "rare", "--", "true"]).expect(0);

@@ -163,8 +163,10 @@ mod tests {
     use beacon::{Registry, RegistryConfig};
     use std::time::SystemTime;
 
-    fn snapshot() -> Snapshot {
-        Registry::new(RegistryConfig::default()).snapshot(SystemTime::now())
+    /// Whole seconds: other times may change in their last digit when they are read again.
+    fn snapshot(seconds: u64) -> Snapshot {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        Registry::new(RegistryConfig::default()).snapshot(wall)
     }
 
     #[tokio::test]
@@ -172,12 +174,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("guests");
         assert_eq!(read(&path).unwrap(), None);
-        let (mut keeper, one) = (Keeper::new(path.clone(), 0), snapshot());
+        let (mut keeper, one) = (Keeper::new(path.clone(), 0), snapshot(1));
         keeper.due(1).await;
         keeper.start(one.clone(), 1);
         keeper.wait_written().await;
         assert_eq!(read(&path).unwrap(), Some(one));
-        let two = snapshot();
+        let two = snapshot(2);
         keeper.finish(|| two.clone(), 2).await;
         assert_eq!(read(&path).unwrap(), Some(two));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
@@ -201,11 +203,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("missing").join("guests");
         let mut keeper = Keeper::new(path.clone(), 0);
-        keeper.start(snapshot(), 1);
+        keeper.start(snapshot(1), 1);
         keeper.wait_written().await;
         assert!(keeper.failed && keeper.not_before > Instant::now());
         std::fs::create_dir(path.parent().unwrap()).unwrap();
-        keeper.finish(snapshot, 1).await;
+        keeper.finish(|| snapshot(1), 1).await;
         assert!(read(&path).unwrap().is_some());
     }
 
