@@ -94,3 +94,28 @@ fn a_large_file_is_copied_and_measured() -> Result<()> {
 fn a_second_copy_is_measured() -> Result<()> {
     copies("nothing to do", &["ours"], 1)
 }
+#[test]
+fn programs_are_run_and_measured() -> Result<()> {
+    let sizes = [
+        "--seconds=0.02",
+        "--exec-output=2",
+        "--exec-crowd=6",
+        "--only=exec",
+    ];
+    let lines = report(&Account::current()?, &sizes, "executions")?;
+    ensure!(lines.len() == 6, "{} lines", lines.len());
+    for (at, line) in lines.iter().enumerate() {
+        // The guest agent need not be installed, and only our server runs many at once.
+        let measured: &[&str] = if at < 2 {
+            &["ours", "bare", "ssh"]
+        } else {
+            &["ours"]
+        };
+        for column in measured {
+            let values = line.pointer(&format!("/values/{column}"));
+            let values = values.and_then(Value::as_array).context("no values")?;
+            ensure!(!values.is_empty(), "{column}: {line}");
+        }
+    }
+    Ok(())
+}
