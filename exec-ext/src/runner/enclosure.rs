@@ -183,8 +183,8 @@ impl Enclosure {
         Join::new(Arc::clone(&self.first.handle), cwd)
     }
 
-    /// Says whether nothing runs in there but the first process. Asked after the program\'s exit, whose
-    /// descendants are then the first process\'s children.
+    /// Says whether nothing runs in there but the first process. Asked after the program's exit, whose
+    /// descendants are then the first process's children.
     pub(super) fn is_empty(&self) -> bool {
         let pid = self.first.pid.as_raw_nonzero();
         let children = fs::read(format!("/proc/{pid}/task/{pid}/children"));
@@ -231,7 +231,7 @@ pub(super) struct Join {
     pub(super) report: OwnedFd,
     /// The other end of that.
     told: Arc<OwnedFd>,
-    /// The path of the working directory: a handle would lead into the server\'s own mounts.
+    /// The path of the working directory: a handle would lead into the server's own mounts.
     pub(super) cwd: CString,
 }
 
