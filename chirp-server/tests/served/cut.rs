@@ -143,7 +143,6 @@ fn both_ways_survive(size: usize, cuts: u32, seed: u64) -> u32 {
 /// So many cuts at least, or the test has shown less than it seems to.
 #[track_caller]
 fn made_enough(made: u32, least: u32) {
-    println!("{made} cuts");
     assert!(made >= least, "only {made} cuts were made");
 }
 
