@@ -133,8 +133,20 @@ impl Exec {
         })
     }
 
+    /// Returns what confines programs, for those that run outside the table. `None` where nothing does.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing may run.
+    pub(crate) fn confinement(&self) -> Result<Option<Arc<Confinement>>, &str> {
+        match self.unconfined.as_deref() {
+            Some(reason) => Err(reason),
+            None => Ok(self.confinement.clone()),
+        }
+    }
+
     /// Returns the limits in force for a request.
-    fn limits_for(&self, asked: &Limits) -> Limits {
+    pub(crate) fn limits_for(&self, asked: &Limits) -> Limits {
         self.bounds.limits(asked)
     }
 

@@ -19,6 +19,7 @@ use super::sandbox::Sandbox;
 use super::store::{self, Change};
 use super::{STATUS_MAX, Shared, blocking, json, lock, now, rights, survivors};
 use crate::config;
+use crate::exec::Exec;
 use crate::server::Server;
 use crate::session::Principal;
 
@@ -110,9 +111,9 @@ fn prepare(
     description: &Description,
     cancel: &CancellationToken,
 ) -> Result<Sandbox, Trouble> {
-    if shared.settings.sandbox == config::Sandbox::Require {
+    if shared.settings.sandbox == config::Sandbox::Require && ground.server.exec.is_none() {
         return Err(Trouble(
-            "no sandbox can be enforced, and the server was started with --sandbox=require"
+            "jobs are confined with --exec only, and the server was started with --sandbox=require"
                 .to_owned(),
         ));
     }
@@ -170,8 +171,8 @@ async fn end_of_program(
     sandbox: &Arc<Sandbox>,
     cancel: &CancellationToken,
 ) -> Result<Option<Exit>, Trouble> {
-    let batch = batch(job, sandbox, ground.port)?;
-    // Nothing confines it, so the lists of the whole tree are kept from it.
+    let batch = batch(job, sandbox, ground)?;
+    // Where nothing confines it the lists of the whole tree are to be kept from it.
     let server = Arc::clone(&ground.server);
     let kept = blocking(move || {
         let export = &server.export;
@@ -245,15 +246,21 @@ async fn end_of_program(
 }
 
 /// Describes the program to the runner.
-fn batch(job: &Job, sandbox: &Sandbox, port: u16) -> Result<Batch, Trouble> {
+fn batch(job: &Job, sandbox: &Sandbox, ground: &Ground) -> Result<Batch, Trouble> {
     let description = &job.description;
+    // Programs of `exec` and of jobs are held alike; with jobs alone they are the reference's.
+    let exec = ground.server.exec.as_deref();
+    let confinement = exec.map(Exec::confinement).transpose();
+    let confinement = confinement.map_err(|reason| Trouble(reason.to_owned()))?;
+    let limits = exec.map(|exec| exec.limits_for(&Limits::default()));
     let text = |text: &super::text::Text| OsString::from_vec(text.as_bytes().to_vec());
     Ok(Batch {
         program: PathBuf::from(text(&description.executable)),
         args: description.arguments.iter().map(text).collect(),
-        env: environment(&job.owner, description, sandbox.host(), port),
+        env: environment(&job.owner, description, sandbox.host(), ground.port),
         cwd: sandbox.handle()?,
-        limits: Limits::default(),
+        limits: limits.unwrap_or_default(),
+        confinement: confinement.flatten(),
     })
 }
 

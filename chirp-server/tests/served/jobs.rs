@@ -949,3 +949,24 @@ fn a_job_changes_no_access_control_lists() {
         assert_eq!(now, expected, "{name}");
     }
 }
+
+/// With `exec` jobs are held as its programs are: they write in their sandbox and nowhere else.
+#[test]
+fn with_exec_jobs_are_confined_and_limited_as_programs_are() {
+    let place = place();
+    place.write("mine", "as it was");
+    let server = serve(&place, &["--exec", "--exec-limit=files=77"]);
+    let mut peer = server.guest(1);
+    let outside = place.host("mine");
+    let script = format!(
+        "cat {0} >here; echo changed >{0}; echo $? >>here; echo x >$TMPDIR/x; echo $? >>here; ulimit -n >>here; \
+         grep NoNewPrivs /proc/self/status | tr -d '\\t' >>here",
+        outside.display()
+    );
+    let files = json!([output("here", "/result", "LINK")]);
+    let ended = run(&mut peer, &shell(&script, files));
+    assert_eq!(ended["status"], "FINISHED", "{ended}");
+    let told = fs::read_to_string(place.host("result")).unwrap();
+    assert_eq!(told, "as it was2\n0\n77\nNoNewPrivs:1\n");
+    assert_eq!(fs::read(outside).unwrap(), b"as it was");
+}

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use chirp_proto::Code;
 use rustix::process::Pid;
 
 use super::StartError;
+use super::confine::Confinement;
 use super::kin::{self, Kin};
 use super::leader::Leader;
 use super::spawn::{launch, rlimits};
@@ -40,6 +41,9 @@ pub struct Batch {
     pub cwd: OwnedFd,
     /// The limits that the kernel enforces (`cpu_s`, `memory_bytes`, `file_bytes`, `open_files`).
     pub limits: Limits,
+    /// What it may reach besides what lies below `cwd`; `None` for all that the account may. It is in the
+    /// namespaces of the caller.
+    pub confinement: Option<Arc<Confinement>>,
 }
 
 impl Batch {
@@ -57,11 +61,17 @@ impl Batch {
             .map_err(|error| StartError::new(Code::InvalidRequest, error.to_string()))?;
         let kin = Kin::new().map_err(|error| StartError::means("mark", &error))?;
         kin::watch(runtime);
+        // Its working directory is its temporary one, too.
+        let cwd = self.cwd.as_fd();
+        let cell = self.confinement.as_deref().map(|it| it.cell(cwd, cwd));
+        let cell = cell
+            .transpose()
+            .map_err(|error| StartError::means("sandbox", &error))?;
         let setup = ChildSetup {
             image,
-            cwd: self.cwd,
             rlimits: rlimits(&self.limits, &kin),
-            cell: None,
+            cell,
+            cwd: self.cwd,
             terminal: false,
             join: None,
             tied: true,
