@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Notify, watch};
 
 use super::budget::Budget;
-use super::window::{Closing, PipeEnd, Quota, end_of, waiting_in};
+use super::window::{Closing, PipeEnd, Quota, next_bytes, waiting_in};
 
 /// Bytes read from a pipe at once; what a pipe holds by default.
 const READ_MAX: usize = 64 * 1024;
@@ -179,29 +179,9 @@ impl Capture {
     ) -> PipeEnd {
         let mut quota = Quota::default();
         let end = loop {
-            let told = *closing.borrow_and_update();
-            if quota.is_used_up(told, &pipe) {
-                break end_of(&pipe);
-            }
-            tokio::select! {
-                ready = pipe.readable() => if ready.is_err() { break PipeEnd::Closed },
-                _ = closing.changed() => continue,
-            }
-            // Only now: a program that says nothing costs no buffer.
-            let mut bytes = vec![0; quota.most(READ_MAX)];
-            match pipe.try_read(&mut bytes) {
-                Ok(0) => break PipeEnd::Closed,
-                Ok(count) => {
-                    bytes.truncate(count);
-                    quota.took(count);
-                    self.take(bytes).await;
-                }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(_) => break PipeEnd::Closed,
+            match next_bytes(&pipe, &mut closing, &mut quota, READ_MAX).await {
+                Ok(bytes) => self.take(bytes).await,
+                Err(end) => break end,
             }
         };
         let left = waiting_in(&pipe);

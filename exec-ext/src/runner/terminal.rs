@@ -16,7 +16,7 @@ use rustix::termios::{
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-use super::window::{Closing, PipeEnd, Quota, end_of, waiting_in};
+use super::window::{Closing, PipeEnd, Quota, next_bytes, waiting_in};
 use crate::request::Terminal;
 
 /// Bytes read from a terminal at once where they go to a file or nowhere.
@@ -114,28 +114,9 @@ pub(super) async fn pour(
     let mut sink = Some(sink);
     let mut quota = Quota::default();
     let end = loop {
-        let told = *closing.borrow_and_update();
-        if quota.is_used_up(told, &pipe) {
-            break end_of(&pipe);
-        }
-        tokio::select! {
-            ready = pipe.readable() => if ready.is_err() { break PipeEnd::Closed },
-            _ = closing.changed() => continue,
-        }
-        let mut bytes = vec![0; quota.most(READ_MAX)];
-        match pipe.try_read(&mut bytes) {
-            Ok(0) => break PipeEnd::Closed,
-            Ok(count) => {
-                bytes.truncate(count);
-                quota.took(count);
-                lost += keep(&mut sink, bytes).await;
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            Err(_) => break PipeEnd::Closed,
+        match next_bytes(&pipe, &mut closing, &mut quota, READ_MAX).await {
+            Ok(bytes) => lost += keep(&mut sink, bytes).await,
+            Err(end) => break end,
         }
     };
     (end, lost + waiting_in(&pipe) as u64)

@@ -308,6 +308,45 @@ enum Read {
     End,
 }
 
+/// Returns the next bytes of a pipe that is read past the window, at most `longest`.
+///
+/// # Errors
+///
+/// How reading ended, when the pipe is closed or `closing` says so.
+pub(super) async fn next_bytes(
+    pipe: &pipe::Receiver,
+    closing: &mut watch::Receiver<Closing>,
+    quota: &mut Quota,
+    longest: usize,
+) -> Result<Vec<u8>, PipeEnd> {
+    loop {
+        let told = *closing.borrow_and_update();
+        if quota.is_used_up(told, pipe) {
+            return Err(end_of(pipe));
+        }
+        tokio::select! {
+            ready = pipe.readable() => if ready.is_err() { return Err(PipeEnd::Closed) },
+            _ = closing.changed() => continue,
+        }
+        // Only now: a program that says nothing costs no buffer.
+        let mut bytes = vec![0; quota.most(longest)];
+        match pipe.try_read(&mut bytes) {
+            Ok(0) => return Err(PipeEnd::Closed),
+            Ok(count) => {
+                bytes.truncate(count);
+                quota.took(count);
+                return Ok(bytes);
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Err(_) => return Err(PipeEnd::Closed),
+        }
+    }
+}
+
 /// Returns how many bytes wait in the pipe.
 pub(super) fn waiting_in(pipe: &pipe::Receiver) -> usize {
     let waiting = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
