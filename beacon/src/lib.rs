@@ -15,6 +15,7 @@
 //! With them:
 //!
 //! * [`net`]: what a guest can find out by itself: gateway, kernel's command line, ids, interfaces
+//! * [`settings`]: the settings file and environment of both sides
 //! * [`broker`]: the broker that the host embeds
 //! * [`announcer`]: the guest's side of it
 //! * [`subscriber`]: the host's side of it
@@ -43,6 +44,7 @@ pub mod message;
 pub mod net;
 pub mod parse;
 pub mod registry;
+pub mod settings;
 pub mod subscriber;
 
 pub use announcer::{Announcer, AnnouncerConfig, Template};

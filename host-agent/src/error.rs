@@ -3,48 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Settings that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the settings file {}: {source}", file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is no INI file.
-    #[error("the settings file {} is not usable: {reason}", file.display())]
-    Syntax {
-        /// The file.
-        file: PathBuf,
-        /// The parser's complaint.
-        reason: String,
-    },
-    /// A value is not of its kind.
-    #[error("setting {key} = {value:?}: {reason}")]
-    Value {
-        /// Section and key.
-        key: String,
-        /// What it says.
-        value: String,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-impl ConfigError {
-    /// Returns the error of one value.
-    pub(crate) fn value(key: &str, value: &str, reason: &str) -> Self {
-        Self::Value {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            reason: reason.to_owned(),
-        }
-    }
-}
-
 /// Why the API's socket cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SocketError {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use beacon::Credentials;
 use beacon::broker::{Broker, BrokerConfig, raise_open_files};
 use beacon::net::HostPort;
 use beacon::subscriber::{SubscriberConfig, subscribe};
@@ -156,10 +155,7 @@ fn subscriber_config(config: &Config, embedded: &[SocketAddr]) -> anyhow::Result
     let mut subscriber = SubscriberConfig::new(broker);
     subscriber.destination.clone_from(&config.destination);
     subscriber.link.vhost.clone_from(&config.vhost);
-    subscriber.link.credentials = config.credentials.as_ref().map(|credentials| Credentials {
-        login: credentials.username.clone(),
-        passcode: credentials.password.clone(),
-    });
+    subscriber.link.credentials.clone_from(&config.credentials);
     Ok(subscriber)
 }
 

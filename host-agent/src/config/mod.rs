@@ -1,23 +1,15 @@
 //! The agent's settings: defaults, then the file, then the environment, then the command line
 //! (`host-agent.md` part 2).
 
-mod ini;
-mod keys;
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ini::{DEFAULT_SECTION, IniFile};
-use keys::Known;
-
-use crate::error::ConfigError;
+use beacon::Credentials;
+use beacon::settings::{BrokerSettings, Settings, SettingsError, Side};
 
 /// STOMP's port.
-const STOMP_PORT: u16 = 61613;
-
-/// Bytes of a settings file at most.
-const FILE_MAX: u64 = 1024 * 1024;
+const STOMP_PORT: u16 = beacon::net::BROKER_PORT;
 
 /// The agent's settings, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,81 +56,32 @@ pub(crate) struct BrokerAddress {
     pub(crate) port: u16,
 }
 
-/// Login and passcode of a broker's user. Not printed by `{:?}`.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Credentials {
-    /// Login.
-    pub(crate) username: String,
-    /// Passcode.
-    pub(crate) password: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Config {
     /// Reads the file, if one is named, and the process's environment.
     ///
     /// # Errors
     ///
     /// The file cannot be read, is no INI file, or a value is not of its kind.
-    pub(crate) fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let text = match file {
-            Some(path) => read_bounded(path)?,
-            None => String::new(),
-        };
-        Self::from_text(file, &text, |name| std::env::var(name).ok())
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        Self::read(&Settings::load(Side::Host, file)?)
     }
 
-    /// Makes the settings from a file's text and the environment that `environment` looks up.
-    ///
-    /// # Errors
-    ///
-    /// The text is no INI file, or a value is not of its kind.
-    pub(crate) fn from_text(
-        file: Option<&Path>,
-        text: &str,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
-        let ini = IniFile::parse(text).map_err(|reason| ConfigError::Syntax {
-            file: file.map(Path::to_owned).unwrap_or_default(),
-            reason,
-        })?;
-        let settings = Settings {
-            ini: &ini,
-            environment: &environment,
-        };
-        let mut warnings = odd_keys(&ini);
-
-        let broker_host = settings.text("Broker", "host")?;
-        let broker_port = settings.number("Broker", "port", 1, 65_535)?;
-        let broker = match (broker_host, broker_port) {
-            (None, None) => None,
-            (host, port) => Some(BrokerAddress {
-                host: host.unwrap_or_else(|| "localhost".to_owned()),
-                port: port.unwrap_or(STOMP_PORT),
-            }),
-        };
-        if settings.flag("Broker", "tls", false)? {
-            return Err(ConfigError::value(
-                "Broker.tls",
-                "yes",
-                "TLS to the broker is not in this version; use a broker on loopback or a host-only network",
-            ));
-        }
-        let credentials = settings.text("Broker", "username")?.map(|username| {
-            Ok::<_, ConfigError>(Credentials {
-                username,
-                password: settings.text("Broker", "password")?.unwrap_or_default(),
-            })
+    /// Makes the agent's settings of the file's and the environment's values.
+    fn read(settings: &Settings) -> Result<Self, SettingsError> {
+        let mut warnings = settings.warnings().to_vec();
+        let BrokerSettings {
+            host,
+            port,
+            credentials,
+            vhost,
+            destination,
+        } = BrokerSettings::read(settings)?;
+        let broker = (host.is_some() || port.is_some()).then(|| BrokerAddress {
+            host: host.unwrap_or_else(|| "localhost".to_owned()),
+            port: port.unwrap_or(STOMP_PORT),
         });
 
-        let section = settings.embedded_section();
+        let section = embedded_section(settings);
         let embedded = if settings.flag(section, "enabled", true)? {
             let address = settings
                 .parsed(section, "listen_addr", "an IP address of this machine")?
@@ -161,13 +104,13 @@ impl Config {
         }
         Ok(Self {
             broker,
-            credentials: credentials.transpose()?,
-            vhost: settings.text("Broker", "vhost")?,
-            destination: settings
-                .text("Broker", "destination")?
-                .unwrap_or_else(|| beacon::message::DESTINATION.to_owned()),
+            credentials,
+            vhost,
+            destination,
             embedded,
-            grace: settings.seconds("Host", "vm_gc_grace", 30.0)?,
+            grace: settings
+                .seconds("Host", "vm_gc_grace")?
+                .unwrap_or(Duration::from_secs(30)),
             // Without a hypervisor that names them, all guests are unknown ones.
             accept_unknown: settings.flag("Host", "accept_unknown_guests", true)?,
             api_socket: settings.text("Host", "api_socket")?.map(PathBuf::from),
@@ -176,7 +119,7 @@ impl Config {
                 Some(none) if none.eq_ignore_ascii_case("none") => GuestsFile::None,
                 Some(path) if Path::new(&path).is_absolute() => GuestsFile::At(path.into()),
                 Some(path) => {
-                    return Err(ConfigError::value(
+                    return Err(SettingsError::value(
                         "Host.guests_file",
                         &path,
                         "neither an absolute path nor `none`",
@@ -211,150 +154,12 @@ impl Config {
     }
 }
 
-/// Reads a settings file of a sane size.
-fn read_bounded(path: &Path) -> Result<String, ConfigError> {
-    use std::io::Read as _;
-
-    let unreadable = |source| ConfigError::Unreadable {
-        file: path.to_owned(),
-        source,
-    };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    let syntax = |reason: String| ConfigError::Syntax {
-        file: path.to_owned(),
-        reason,
-    };
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(syntax(format!("longer than {FILE_MAX} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|_| syntax("not UTF-8".to_owned()))
-}
-
-/// Names the keys of the file that are unknown or without effect, for the log.
-fn odd_keys(ini: &IniFile) -> Vec<String> {
-    ini.keys()
-        .filter_map(|(section, key)| {
-            if section == DEFAULT_SECTION {
-                // A key of [DEFAULT] may also be there only to be named by %(key)s.
-                return (!keys::anywhere(key))
-                    .then(|| format!("[DEFAULT] {key} is no setting by itself"));
-            }
-            let name = if section == "coilmq" {
-                "embeddedbroker"
-            } else {
-                section
-            };
-            match keys::lookup(name, key) {
-                Some(Known::Used | Known::Guest) => None,
-                Some(Known::Later) => {
-                    Some(format!("[{section}] {key} has no effect in this version"))
-                }
-                None => Some(format!(
-                    "[{section}] {key} is unknown and ignored; is it misspelt?"
-                )),
-            }
-        })
-        .collect()
-}
-
-/// The values of one file and environment, by kind.
-struct Settings<'a, E> {
-    ini: &'a IniFile,
-    environment: &'a E,
-}
-
-impl<E: Fn(&str) -> Option<String>> Settings<'_, E> {
-    /// Returns the section of the embedded broker: the original system called it `coilmq`.
-    fn embedded_section(&self) -> &'static str {
-        if !self.ini.has_section("embeddedbroker") && self.ini.has_section("coilmq") {
-            "coilmq"
-        } else {
-            "EmbeddedBroker"
-        }
-    }
-
-    /// Returns a value that is there and not blank: the environment's, else the file's.
-    fn text(&self, section: &str, key: &str) -> Result<Option<String>, ConfigError> {
-        let variable = format!("HOST_AGENT_{section}_{key}").to_uppercase();
-        let value = match (self.environment)(&variable) {
-            Some(value) => Some(value),
-            None => self
-                .ini
-                .get(&section.to_lowercase(), key)
-                .map_err(|reason| ConfigError::Value {
-                    key: format!("{section}.{key}"),
-                    value: String::new(),
-                    reason,
-                })?,
-        };
-        Ok(value
-            .map(|value| value.trim().to_owned())
-            .filter(|value| !value.is_empty()))
-    }
-
-    fn parsed<T: std::str::FromStr>(
-        &self,
-        section: &str,
-        key: &str,
-        want: &str,
-    ) -> Result<Option<T>, ConfigError> {
-        self.text(section, key)?
-            .map(|value| {
-                value.parse().map_err(|_| {
-                    ConfigError::value(&format!("{section}.{key}"), &value, &format!("not {want}"))
-                })
-            })
-            .transpose()
-    }
-
-    fn number(
-        &self,
-        section: &str,
-        key: &str,
-        from: u16,
-        to: u16,
-    ) -> Result<Option<u16>, ConfigError> {
-        let want = format!("a number from {from} to {to}");
-        match self.parsed::<u16>(section, key, &want)? {
-            Some(number) if !(from..=to).contains(&number) => Err(ConfigError::value(
-                &format!("{section}.{key}"),
-                &number.to_string(),
-                &format!("not {want}"),
-            )),
-            number => Ok(number),
-        }
-    }
-
-    fn seconds(&self, section: &str, key: &str, default: f64) -> Result<Duration, ConfigError> {
-        let want = "a number of seconds from 0.1 to 86400";
-        let seconds = self.parsed::<f64>(section, key, want)?.unwrap_or(default);
-        if !(0.1..=86_400.0).contains(&seconds) {
-            return Err(ConfigError::value(
-                &format!("{section}.{key}"),
-                &seconds.to_string(),
-                &format!("not {want}"),
-            ));
-        }
-        Ok(Duration::from_secs_f64(seconds))
-    }
-
-    fn flag(&self, section: &str, key: &str, default: bool) -> Result<bool, ConfigError> {
-        let Some(value) = self.text(section, key)? else {
-            return Ok(default);
-        };
-        match value.to_ascii_lowercase().as_str() {
-            "1" | "yes" | "true" | "on" => Ok(true),
-            "0" | "no" | "false" | "off" => Ok(false),
-            _ => Err(ConfigError::value(
-                &format!("{section}.{key}"),
-                &value,
-                "not one of yes, no, true, false, on, off, 1, 0",
-            )),
-        }
+/// Returns the section of the embedded broker: the original system called it `coilmq`.
+fn embedded_section(settings: &Settings) -> &'static str {
+    if !settings.has_section("embeddedbroker") && settings.has_section("coilmq") {
+        "coilmq"
+    } else {
+        "EmbeddedBroker"
     }
 }
 
@@ -362,8 +167,8 @@ impl<E: Fn(&str) -> Option<String>> Settings<'_, E> {
 mod tests {
     use super::*;
 
-    fn config(text: &str) -> Result<Config, ConfigError> {
-        Config::from_text(None, text, |_| None)
+    fn config(text: &str) -> Result<Config, SettingsError> {
+        Config::read(&Settings::from_text(Side::Host, None, text, |_| None)?)
     }
 
     #[test]
@@ -395,12 +200,11 @@ mod tests {
 
     #[test]
     fn the_environment_overrides_the_file() {
-        let config = Config::from_text(
-            None,
-            "[Host]\nvm_gc_grace = 5\n[Broker]\nhost = a\n",
-            |name| (name == "HOST_AGENT_HOST_VM_GC_GRACE").then(|| "2.5".to_owned()),
-        )
-        .unwrap();
+        let text = "[Host]\nvm_gc_grace = 5\n[Broker]\nhost = a\n";
+        let environment =
+            |name: &str| (name == "HOST_AGENT_HOST_VM_GC_GRACE").then(|| "2.5".to_owned());
+        let settings = Settings::from_text(Side::Host, None, text, environment).unwrap();
+        let config = Config::read(&settings).unwrap();
         assert_eq!(config.grace, Duration::from_millis(2500));
         assert_eq!(config.broker.unwrap().host, "a");
     }

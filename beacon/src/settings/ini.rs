@@ -15,12 +15,12 @@ const VALUE_MAX: usize = 64 * 1024;
 
 /// The sections of a settings file as they stand there, names in lower case, nothing substituted yet.
 #[derive(Debug, Default)]
-pub(crate) struct IniFile {
+pub(super) struct IniFile {
     sections: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// The name of the section whose values stand behind every other section's.
-pub(crate) const DEFAULT_SECTION: &str = "default";
+pub(super) const DEFAULT_SECTION: &str = "default";
 
 impl IniFile {
     /// Reads the text of a settings file.
@@ -28,7 +28,7 @@ impl IniFile {
     /// # Errors
     ///
     /// The parser's complaint, with the line, about a section without its bracket or an empty key.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut ini = Ini::new();
         ini.set_multiline(true);
         // ConfigParser cuts a comment off only where it has a line of its own: a password may hold `#`.
@@ -50,14 +50,14 @@ impl IniFile {
     }
 
     /// Returns every section and key that the file itself writes down, in alphabetic order.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
         self.sections
             .iter()
             .flat_map(|(section, keys)| keys.keys().map(|key| (section.as_str(), key.as_str())))
     }
 
     /// Returns whether the file has that section.
-    pub(crate) fn has_section(&self, section: &str) -> bool {
+    pub(super) fn has_section(&self, section: &str) -> bool {
         self.sections.contains_key(section)
     }
 
@@ -66,7 +66,7 @@ impl IniFile {
     /// # Errors
     ///
     /// What is wrong with a substitution.
-    pub(crate) fn get(&self, section: &str, key: &str) -> Result<Option<String>, String> {
+    pub(super) fn get(&self, section: &str, key: &str) -> Result<Option<String>, String> {
         match self.raw(section, key) {
             None => Ok(None),
             Some(value) => self.substitute(section, value, 0).map(Some),
