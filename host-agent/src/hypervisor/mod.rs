@@ -3,6 +3,8 @@
 //! * [`machine`]: machines, their states, snapshots and figures
 //! * [`operation`]: what can be done to a machine
 //! * [`error`]: why it was not done
+//! * [`tool`]: running the programs that hypervisors come with
+//! * [`virtualbox`]: VirtualBox, through `VBoxManage`
 //! * [`none`]: no hypervisor: guests are whoever announces themselves
 //!
 //! A driver answers from the hypervisor each time and keeps no state of machines of its own, so that what
@@ -13,6 +15,8 @@ pub mod error;
 pub mod machine;
 pub mod none;
 pub mod operation;
+pub mod tool;
+pub mod virtualbox;
 
 use std::fmt::Debug;
 
