@@ -85,7 +85,7 @@ fn machines_come_with_states_and_macs_whatever_their_names() {
     replay.finish(3);
     assert_eq!(machines.len(), 2);
     assert_eq!(machines[0].state, State::Paused);
-    assert_eq!(machines[0].macs[1].to_string(), "08:00:27:66:2b:56");
+    assert_eq!(machines[0].macs[1].to_string(), "08:00:27:66:2B:56");
     assert_eq!(machines[1].name, "my vm (2) \"q\"");
     assert_eq!(machines[1].uuid.as_deref(), Some(QUOTED));
     assert_eq!(machines[1].state, State::PoweredOff);
