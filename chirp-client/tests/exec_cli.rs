@@ -196,6 +196,10 @@ fn limits_are_asked_for_by_name() {
         "files=100",
         "--limit",
         "file=2K",
+        "--limit",
+        "processes=30",
+        "--limit",
+        "orphan=0",
         "--",
         "x",
     ];
@@ -208,6 +212,8 @@ fn limits_are_asked_for_by_name() {
             ("memory_bytes", 1 << 30),
             ("file_bytes", 2048),
             ("open_files", 100),
+            ("processes", 30),
+            ("orphan_s", 0),
         ];
         for (name, value) in expected {
             assert_eq!(limits[name], value, "{request}");
@@ -216,7 +222,7 @@ fn limits_are_asked_for_by_name() {
         peer.end(true, 0, 0, 0);
     });
     assert!(output.status.success(), "{output:?}");
-    for wrong in ["memory", "memory=x", "color=1", "cpu=-1"] {
+    for wrong in ["memory", "memory=x", "color=1", "cpu=-1", "processes=1K"] {
         let output = start("127.0.0.1:1", &["--limit", wrong, "--", "x"]);
         let output = output.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong}: {output:?}");

@@ -180,6 +180,26 @@ fn what_a_program_came_to_is_one_object() {
     assert_eq!(results["exitCodeOrSignal"], 4);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_has_as_many_processes_as_it_is_allowed() {
+    let server = Ours::start_with_exec();
+    let features = server.client().await.features().await.unwrap().unwrap();
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 300 & echo $i; done";
+    let limited = ["exec", "--limit", "processes=5", "--", "sh", "-c", script];
+    let output = run(&server.address(), &limited);
+    let told = text(&output.stderr);
+    if features.sandbox.namespaces {
+        let begun = text(&output.stdout).lines().count();
+        // The shell is the first; one more may slip in while it is being started.
+        assert!((4..=5).contains(&begun), "{output:?}");
+        assert!(!output.status.success() && !told.is_empty(), "{output:?}");
+    } else {
+        // Nothing else counts those of one program.
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+        assert!(told.contains("limits.processes"), "{told}");
+    }
+}
+
 #[test]
 fn on_the_references_server_a_program_is_a_job() {
     let server = Reference::start_with(&["--jobs"]);

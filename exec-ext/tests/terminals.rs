@@ -38,6 +38,27 @@ async fn typed(script: &str, keys: &[u8]) -> String {
     shown(&outcome)
 }
 
+/// Runs a script, presses keys once it has written so many bytes, its input staying open until it ends.
+async fn pressed(script: &str, ready: u64, keys: &[u8]) -> Outcome {
+    let world = World::new();
+    let request = at_terminal(script);
+    let client = serve(
+        world.start(&request).await.unwrap(),
+        StreamSettings::default(),
+    );
+    let execution = client.execution.clone();
+    let (near, mut far) = tokio::io::duplex(64);
+    let press = async {
+        output_of(&execution, ready).await;
+        far.write_all(keys).await.unwrap();
+        // Dropped here it would be the end of the input.
+        far
+    };
+    let collect = client.collect(&request, Some(near));
+    let (_far, outcome) = within(async { tokio::join!(press, collect) }).await;
+    outcome.unwrap()
+}
+
 fn shown(outcome: &Outcome) -> String {
     assert!(outcome.err.is_empty());
     String::from_utf8(outcome.out.clone()).unwrap()
@@ -86,45 +107,16 @@ async fn what_is_typed_is_seen_and_the_end_of_the_input_is_one_for_the_program()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_may_take_keys_as_they_are_typed() {
-    let world = World::new();
     let script = "stty raw -echo; printf ready; head -c 4 | od -An -tx1; stty sane";
-    let request = at_terminal(script);
-    let client = serve(
-        world.start(&request).await.unwrap(),
-        StreamSettings::default(),
-    );
-    let execution = client.execution.clone();
-    let (near, mut keys) = tokio::io::duplex(64);
-    let press = async {
-        output_of(&execution, 5).await;
-        keys.write_all(b"\x03\x04\x1a\n").await.unwrap();
-        keys
-    };
-    let collect = client.collect(&request, Some(near));
-    let (_keys, outcome) = within(async { tokio::join!(press, collect) }).await;
-    let text = shown(&outcome.unwrap());
+    let outcome = pressed(script, 5, b"\x03\x04\x1a\n").await;
+    let text = shown(&outcome);
     assert!(text.contains("03 04 1a 0a"), "{text:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_mean_signals_reach_the_program_in_the_foreground() {
-    let world = World::new();
-    let request =
-        at_terminal("trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 0.05; done");
-    let client = serve(
-        world.start(&request).await.unwrap(),
-        StreamSettings::default(),
-    );
-    let execution = client.execution.clone();
-    let (near, mut keys) = tokio::io::duplex(64);
-    let press = async {
-        output_of(&execution, 7).await;
-        keys.write_all(b"\x03").await.unwrap();
-        keys
-    };
-    let collect = client.collect(&request, Some(near));
-    let (_keys, outcome) = within(async { tokio::join!(press, collect) }).await;
-    let outcome = outcome.unwrap();
+    let script = "trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 0.05; done";
+    let outcome = pressed(script, 7, b"\x03").await;
     assert_eq!(outcome.code(), (true, 3));
     assert_eq!(shown(&outcome), "ready\r\n^Ccaught\r\n");
 }

@@ -260,3 +260,15 @@ fn changed(stat: &Stat) -> Time {
     let nanoseconds = u32::try_from(stat.st_ctime_nsec).unwrap_or(0);
     (stat.st_ctime.into(), nanoseconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_remembered_when_a_later_one_has_another_time_for_certain() {
+        let now = rustix::time::clock_gettime(ClockId::Realtime).tv_sec;
+        assert!(!is_settled((now, 0)) && !is_settled((now - 1, 0)));
+        assert!(is_settled((now - 60, 999_999_999)) && !is_settled((i64::MAX, 0)));
+    }
+}

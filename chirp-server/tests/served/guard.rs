@@ -340,6 +340,59 @@ fn a_killed_server_leaves_no_rights_to_what_its_programs_did() {
 }
 
 #[test]
+fn a_server_that_put_right_what_another_left_is_killed_too() {
+    let place = place();
+    let all = ["/w", "/w/a", "/w/b", "/w/c", "/w/d", "/w/e"];
+    // In each round all is on record anew: the record of the one before was dropped.
+    for round in 0..3 {
+        let mut server = place.serve(&["--exec"]);
+        is_kept_out(&server, &all);
+        for name in ["w/a", "w/b", "w/c", "w/d", "w/e"] {
+            has(&place, name, &own(&place));
+        }
+        has(&place, "w", &listed(&place));
+        if round > 0 {
+            assert!(server.log().contains("it was put right"));
+        }
+        let running = Running::start(&server, &place, "/w", MISCHIEF);
+        server.signal(Signal::KILL);
+        server.wait();
+        drop((running, server));
+    }
+    // Without programs in between nothing is on record any more either.
+    let server = place.serve(&["--exec"]);
+    is_kept_out(&server, &all);
+    drop(server);
+    let list = format!("{}address:127.0.0.2 rl\n", own(&place));
+    place.write("w/a/.__acl", &list);
+    let server = place.serve(&["--exec"]);
+    assert!(server.guest(2).answer("getdir /w/a\n").starts_with(b"0\n"));
+}
+
+#[test]
+fn after_a_killed_server_subtrees_are_found_wherever_they_are_and_no_list_stays_none() {
+    let place = place();
+    place.directory("o", &own(&place));
+    place.directory("o/b", "");
+    fs::remove_file(place.host("o/b/.__acl")).unwrap();
+    let mut server = place.serve(&["--exec"]);
+    let script = format!("{FORGE}; mkdir n; cd n; {FORGE}");
+    let moved = Running::start(&server, &place, "/w/a", &script);
+    let bare = Running::start(&server, &place, "/o", &format!("cd b; {script}"));
+    server.owner().expect("rename /w/a /w/x\n", "0\n");
+    server.signal(Signal::KILL);
+    server.wait();
+    drop((moved, bare, server));
+    // Somebody may have moved it by hand since.
+    fs::rename(place.host("w/x"), place.host("w/c/y")).unwrap();
+    let server = place.serve(&["--exec"]);
+    is_kept_out(&server, &["/w/c/y", "/w/c/y/n", "/o", "/o/b", "/o/b/n"]);
+    has(&place, "w/c/y", &own(&place));
+    has(&place, "w/c/y/n", &own(&place));
+    assert!(!place.host("o/b/.__acl").exists() && !place.host("o/b/n/.__acl").exists());
+}
+
+#[test]
 fn the_lists_count_until_the_last_of_several_programs_has_ended() {
     let place = place();
     let server = place.serve(&["--exec"]);
@@ -358,6 +411,8 @@ fn the_lists_count_until_the_last_of_several_programs_has_ended() {
     has(&place, "w", &listed(&place));
     place.write("w/a/.__acl", FORGED);
     beside.end();
+    // The other one there runs on.
+    place.write("w/b/.__acl", FORGED);
     is_kept_out(&server, &all);
     // Nothing runs in `/w` itself.
     place.write("w/.__acl", "address:127.0.0.2 l\n");
@@ -396,6 +451,24 @@ fn an_edit_by_hand_counts_while_nothing_runs_there() {
         guest.expect("getdir /w\n", "-2\n");
         has(&place, "w", &own(&place));
     }
+    // What was so for long enough is remembered, and looked at all the same.
+    eventually("the list is old", || {
+        let changed = fs::metadata(place.host("w/.__acl")).unwrap().ctime();
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        changed + 3 < now.tv_sec
+    });
+    assert_eq!(
+        run(&mut owner, &json!({"cmd": "true", "path": "/w"})).code(),
+        0
+    );
+    let list = format!("{}address:127.0.0.2 rl\n", own(&place));
+    place.write("w/.__acl", &list);
+    assert_eq!(
+        run(&mut owner, &json!({"cmd": "true", "path": "/w"})).code(),
+        0
+    );
+    has(&place, "w", &list);
+    place.write("w/.__acl", own(&place));
     // A directory without a list stays one, and so does what is made in it.
     fs::remove_file(place.host("w/a/.__acl")).unwrap();
     let script = json!({"cmd": "sh", "args": ["-c", "mkdir a/n; echo 'address:* rwldax' > a/.__acl"], "path": "/w"});
@@ -493,7 +566,8 @@ fn a_list_that_was_none_lets_nobody_in() {
     )
     .unwrap();
     place.give(&place.host("w/a/.__acl"));
-    let server = place.serve(&["--exec"]);
+    // Where it had none it would have that of the directory above.
+    let server = place.serve(&["--exec", "--inherit-default-acl"]);
     let mut owner = server.owner();
     let request = json!({"cmd": "true", "path": "/w"});
     assert_eq!(run(&mut owner, &request).code(), 0);

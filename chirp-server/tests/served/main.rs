@@ -26,6 +26,7 @@ mod crowd;
 mod cut;
 mod escapes;
 mod exec;
+mod full;
 mod guard;
 #[path = "../rights/holder.rs"]
 #[allow(dead_code, reason = "these tests need no more of it than one login")]

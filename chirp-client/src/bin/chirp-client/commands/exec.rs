@@ -80,7 +80,8 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
     /// Limit what the program uses: cpu=SECONDS, memory=SIZE or file=SIZE of each process, files=NUMBER of
-    /// open files, orphan=SECONDS that it may go on with nobody attached to it, 0 for ever; may be repeated.
+    /// open files, processes=NUMBER of processes and threads at once (needs namespaces there),
+    /// orphan=SECONDS that it may go on with nobody attached to it, 0 for ever; may be repeated.
     #[arg(long, value_name = "WHAT=VALUE", value_parser = limit)]
     limit: Vec<(Limited, u64)>,
     /// Let the program go on by itself, print its number, and end. `attach` joins it, `wait` waits
