@@ -183,7 +183,8 @@ fn what_a_program_came_to_is_one_object() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_has_as_many_processes_as_it_is_allowed() {
     let server = Ours::start_with_exec();
-    let features = server.client().await.features().await.unwrap().unwrap();
+    let client = server.client().await;
+    let features = client.features().await.unwrap().unwrap();
     let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 300 & echo $i; done";
     let limited = ["exec", "--limit", "processes=5", "--", "sh", "-c", script];
     let output = run(&server.address(), &limited);
