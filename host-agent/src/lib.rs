@@ -7,6 +7,7 @@
 //! # Layout
 //!
 //! * [`hypervisor`]: the trait, machines, states, operations and errors; one module for each driver
+//! * [`watchdog`]: which machines are to be restarted, without I/O and without a clock
 //!
 //! # Example
 //!
@@ -24,3 +25,4 @@
 //! ```
 
 pub mod hypervisor;
+pub mod watchdog;

@@ -5,14 +5,20 @@
 //! * [`error`]: why it was not done
 //! * [`tool`]: running the programs that hypervisors come with
 //! * [`virtualbox`]: VirtualBox, through `VBoxManage`
+//! * [`libvirt`]: what libvirt drives, through `virsh`
+//! * [`machines`]: a driver's machines, one operation at a time for each
+//! * [`command`]: any hypervisor, by commands of the settings
 //! * [`none`]: no hypervisor: guests are whoever announces themselves
 //!
 //! A driver answers from the hypervisor each time and keeps no state of machines of its own, so that what
 //! others do to the same machines is seen. It does one thing at a time for each machine only if its caller
 //! sees to that.
 
+pub mod command;
 pub mod error;
+pub mod libvirt;
 pub mod machine;
+pub mod machines;
 pub mod none;
 pub mod operation;
 pub mod tool;
@@ -24,6 +30,7 @@ use futures_util::future::BoxFuture;
 
 pub use error::Error;
 pub use machine::{Console, Finding, Machine, Performance, Snapshot, State};
+pub use machines::Machines;
 pub use operation::{Blueprint, Operation};
 
 /// What a driver's call returns: the answer of a hypervisor, later.
