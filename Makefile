@@ -5,13 +5,15 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 PRESENCE_ARGS ?=
 
-.PHONY: help demo test test-full test-brokers bench bench-presence fuzz prove report build install deps format lint docs deny unit clean
+.PHONY: help demo test test-full test-brokers test-vm guest-image deps-vm bench bench-presence fuzz prove report build install deps format lint docs deny unit clean
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
 	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance, fuzzing"
 	@echo "make test-full  also what takes long or needs many open files: 10,000 connections and the like"
 	@echo "make test-brokers  presence over real RabbitMQ and ActiveMQ, which each test starts; two minutes"
+	@echo "make test-vm       real virtual machines under QEMU, without KVM; minutes, most of them for the guest's server"
+	@echo "make guest-image   a static server, and a guest that needs nothing else, in target/guest/guest"
 	@echo "make bench   compare with the reference server and a raw floor on this machine, and presence over several brokers"
 	@echo "make bench-presence  the latter alone; PRESENCE_ARGS='--embedded-only --only rate' for a part"
 	@echo "make fuzz    fuzz every parser for FUZZ_SECONDS (20) seconds each; minutes to build"
@@ -29,12 +31,23 @@ test: deps format lint docs deny unit fuzz
 # Also what is left out for time or for what it asks of the machine: 11,100 open files for ten thousand
 # connections.
 test-full: test
-	$(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored only
+	$(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored only -E 'not binary(vm)'
 
 # Brokers that take long to start; the light ones are in `make test`.
 test-brokers: deps
 	$(CARGO) build --workspace --bins --locked
-	$(CARGO) nextest run -p brokers -p host-agent --locked --no-fail-fast --run-ignored only
+	$(CARGO) nextest run -p brokers -p host-agent --locked --no-fail-fast --run-ignored only -E 'not binary(vm)'
+
+# Installs QEMU and builds the guest first. The server of the tests' guests is optimized little and large.
+test-vm: deps-vm
+	scripts/guest/image initramfs guest-test
+	$(CARGO) build --locked --bins -p chirp-server -p host-agent
+	$(CARGO) nextest run -p host-agent --locked --no-fail-fast --run-ignored only -E 'binary(vm)'
+
+guest-image: deps-vm
+	scripts/guest/image initramfs guest
+
+deps-vm: ; @scripts/install-missing vm
 
 # On a file system in memory where there is one, so that the servers are compared and not the disk.
 BENCH_DIR ?= $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
