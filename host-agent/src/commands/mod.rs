@@ -1,5 +1,6 @@
 //! The command line: one file for each command, with its arguments, help and body.
 
+mod carry;
 mod demo;
 mod events;
 mod exec;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Push(push::Arguments),
     Pull(pull::Arguments),
     Demo(demo::Arguments),
+    #[command(hide = true)]
+    Carry(carry::Arguments),
 }
 
 impl Command {
@@ -133,6 +136,7 @@ pub(crate) async fn run(command: Command) -> ExitCode {
         Command::Push(arguments) => push::run(arguments).await,
         Command::Pull(arguments) => pull::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Carry(arguments) => carry::run(arguments).await,
     };
     match result {
         Ok(code) => code,

@@ -4,6 +4,7 @@
 //! * [`operation`]: what can be done to a machine
 //! * [`error`]: why it was not done
 //! * [`tool`]: running the programs that hypervisors come with
+//! * [`qemu`]: a QEMU process for each machine, with its monitor
 //! * [`virtualbox`]: VirtualBox, through `VBoxManage`
 //! * [`libvirt`]: what libvirt drives, through `virsh`
 //! * [`machines`]: a driver's machines, one operation at a time for each
@@ -21,6 +22,7 @@ pub mod machine;
 pub mod machines;
 pub mod none;
 pub mod operation;
+pub mod qemu;
 pub mod tool;
 pub mod virtualbox;
 

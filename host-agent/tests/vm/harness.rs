@@ -1,0 +1,215 @@
+//! Machines for tests: a registry of their own, an agent, and the guest that `make guest-image-test` makes.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use host_agent::hypervisor::qemu::{Qemu, QemuConfig};
+use host_agent::hypervisor::{Blueprint, Driver as _, Error, Operation, State};
+use rustix::process::{Gid, Uid};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::common::{Agent, NOBODY, Ran, is_root};
+
+/// How long a machine may take for anything: two boot at once on two processors that others use, too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Looks until there is something to see.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &dyn Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain for {}",
+            what()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The kernel and the file system that a guest boots.
+pub(crate) struct Image {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
+    pub(crate) host_agent: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Image {
+    /// Returns copies that an ordinary user can read, and becomes one.
+    fn open() -> Self {
+        let image = Self::copied();
+        ordinary();
+        image
+    }
+
+    /// Returns copies.
+    pub(crate) fn copied() -> Self {
+        let made = std::env::var_os("CHIRP_GUEST_IMAGE").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guest/guest-test"),
+            PathBuf::from,
+        );
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let copy = |from: &Path| {
+            let to = directory.path().join(from.file_name().unwrap());
+            std::fs::copy(from, &to).unwrap_or_else(|error| {
+                panic!("{}: {error}; `make test-vm` makes it", from.display())
+            });
+            to
+        };
+        Self {
+            kernel: copy(&made.join("vmlinuz")),
+            initramfs: copy(&made.join("initramfs.cpio")),
+            host_agent: copy(Path::new(env!("CARGO_BIN_EXE_host-agent"))),
+            _directory: directory,
+        }
+    }
+}
+
+/// Becomes an ordinary user where this is root: this thread does, and all that it starts from now on.
+pub(crate) fn ordinary() {
+    if !is_root() {
+        return;
+    }
+    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    rustix::thread::set_thread_groups(&[]).unwrap();
+    rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+    rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+}
+
+/// A registry of machines with the agent that hears them. Machines that still run are killed at the end.
+pub(crate) struct Machines {
+    pub(crate) agent: Agent,
+    pub(crate) driver: Qemu,
+    pub(crate) image: Image,
+    runtime: Runtime,
+    registry: tempfile::TempDir,
+}
+
+impl Machines {
+    /// Starts an agent, as an ordinary user.
+    pub(crate) fn new() -> Self {
+        let image = Image::open();
+        let agent = Agent::start();
+        let registry = tempfile::tempdir().unwrap();
+        let mut config = QemuConfig::new(registry.path().join("machines"), &image.host_agent);
+        config.broker = Some(agent.broker.parse().unwrap());
+        Self {
+            agent,
+            driver: Qemu::new(config),
+            image,
+            runtime: Runtime::new().unwrap(),
+            registry,
+        }
+    }
+
+    /// Returns what a machine of the project's guest is made of.
+    pub(crate) fn blueprint(&self) -> Blueprint {
+        Blueprint {
+            kernel: Some(self.image.kernel.clone()),
+            initrd: Some(self.image.initramfs.clone()),
+            append: Some("chirp.interval=1".to_owned()),
+            memory_mib: Some(192),
+            ..Blueprint::default()
+        }
+    }
+
+    /// Does something to a machine.
+    pub(crate) fn try_to(&self, name: &str, operation: Operation) -> Result<(), Error> {
+        self.runtime.block_on(self.driver.operate(name, operation))
+    }
+
+    /// Does something to a machine, which must work.
+    #[track_caller]
+    pub(crate) fn operate(&self, name: &str, operation: Operation) {
+        let shown = format!("{operation:?}");
+        self.try_to(name, operation)
+            .unwrap_or_else(|error| panic!("{shown}: {error}\n{}", self.told(name)));
+    }
+
+    /// Returns the machine's state.
+    pub(crate) fn state(&self, name: &str) -> State {
+        self.runtime
+            .block_on(self.driver.machine(name))
+            .unwrap()
+            .state
+    }
+
+    /// Waits until the machine is in that state.
+    #[track_caller]
+    pub(crate) fn wait_state(&self, name: &str, state: State) {
+        wait_for(
+            &|| format!("{name} to be {state}; {}", self.told(name)),
+            || (self.state(name) == state).then_some(()),
+        );
+    }
+
+    /// Makes a machine, starts it, and waits until the agent finds its guest ready.
+    #[track_caller]
+    pub(crate) fn boot(&self, name: &str) -> Value {
+        self.operate(name, Operation::Create(self.blueprint()));
+        self.operate(name, Operation::Start);
+        self.wait_ready(name)
+    }
+
+    /// Waits until the agent finds a guest ready.
+    #[track_caller]
+    pub(crate) fn wait_ready(&self, name: &str) -> Value {
+        wait_for(
+            &|| format!("{name} to be ready; {}", self.told(name)),
+            || {
+                let guest = self.agent.guest(name)?;
+                (guest["state"] == "ready").then_some(guest)
+            },
+        )
+    }
+
+    /// Runs a program in a guest.
+    #[track_caller]
+    pub(crate) fn exec(&self, name: &str, script: &str) -> Ran {
+        self.agent
+            .run(&["exec", "--to", name, "--", "sh", "-c", script])
+    }
+
+    /// Returns what there is to read about a machine that does not do as it should.
+    pub(crate) fn told(&self, name: &str) -> String {
+        let folder = self.registry.path().join("machines").join(name);
+        let read = |file: &str| {
+            let bytes = std::fs::read(folder.join(file)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        format!(
+            "the machine's QEMU said: {}\nits console: {}\nthe agent: {}",
+            read("qemu.log"),
+            read("console.log"),
+            self.agent.log()
+        )
+    }
+
+    /// Returns the folder of a machine.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.registry.path().join("machines").join(name)
+    }
+}
+
+/// Returns the process of the QEMU of the machine in that folder.
+pub(crate) fn pid_of(folder: &Path) -> i32 {
+    let text = std::fs::read_to_string(folder.join("run.json")).unwrap();
+    let run: Value = serde_json::from_str(&text).unwrap();
+    run["pid"].as_i64().unwrap().try_into().unwrap()
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        let machines = self.runtime.block_on(self.driver.machines());
+        for machine in machines.unwrap_or_default() {
+            let _ = self.try_to(&machine.name, Operation::PowerOff);
+        }
+    }
+}
