@@ -43,6 +43,7 @@ pub mod mac;
 pub mod message;
 pub mod net;
 pub mod parse;
+mod quiet;
 pub mod registry;
 pub mod settings;
 pub mod subscriber;

@@ -1,12 +1,10 @@
 //! The host's connection to a broker: beacons out of it, and whether it works.
 
-mod quiet;
-
 use crate::frame::Frame;
 use crate::link::{Backoff, Link, LinkConfig, LinkError};
 use crate::message::{Beacon, DESTINATION, Word};
-use crate::net::{HostPort, new_id, resolve_broker};
-use quiet::Quiet;
+use crate::net::{BROKER_PORT, HostPort, new_id, resolve_broker};
+use crate::quiet::Quiet;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -112,7 +110,7 @@ async fn session(
     was_up: &mut bool,
     quiet: &mut Quiet,
 ) -> Result<(), LinkError> {
-    let broker = resolve_broker(Some(&config.broker)).await?;
+    let broker = resolve_broker(Some(&config.broker), BROKER_PORT).await?;
     let mut link = Link::open(broker, &config.link).await?;
     let subscribe = Frame::new("SUBSCRIBE")
         .with("id", "presence")

@@ -44,6 +44,10 @@ pub struct BrokerLimits {
     pub connect: Duration,
     /// Unsent bytes for one connection, above which presence is conflated and anything else ends it.
     pub unsent: usize,
+    /// Guests that one connection announces at most, each of whose newest message is kept when presence is
+    /// conflated; of all further ones, and of messages of more than 8 KiB, only the newest is. Agents that have
+    /// logged in as such may announce as many as they like.
+    pub guests: usize,
     /// Unsent bytes for one connection, conflated presence included, above which it is ended: room for a
     /// beacon of each of 10,000 guests.
     pub unsent_conflated: usize,
@@ -61,6 +65,7 @@ impl Default for BrokerLimits {
             subscriptions: 64,
             connect: Duration::from_secs(30),
             unsent: 256 * 1024,
+            guests: 16,
             unsent_conflated: 8 * 1024 * 1024,
             heart_beat: Duration::from_secs(1),
             stuck: Duration::from_secs(120),
@@ -69,7 +74,7 @@ impl Default for BrokerLimits {
 }
 
 /// One who may connect.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct User {
     /// The `login` header.
     pub name: String,

@@ -19,10 +19,11 @@ pub use files::raise_open_files;
 
 use crate::frame::{Frame, Version};
 use crate::mac::MacId;
+use crate::quiet::Quiet;
 use hub::Hub;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -44,6 +45,8 @@ pub struct Broker {
 struct Shared {
     config: BrokerConfig,
     hub: Hub,
+    /// Who was refused, for the log.
+    refused: Mutex<Quiet>,
     lost: mpsc::Sender<PublisherLost>,
 }
 
@@ -79,6 +82,7 @@ impl Broker {
         let (sender, lost) = mpsc::channel(config.limits.connections.clamp(1, LOST_MAX));
         let shared = Shared {
             hub: Hub::default(),
+            refused: Mutex::default(),
             config,
             lost: sender,
         };

@@ -9,8 +9,12 @@ use crate::frame::{Frame, Version};
 use crate::mac::MacId;
 use crate::message::{Beacon, Word};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// A guest's message of more bytes is none that anybody needs.
+const LARGE: usize = 8 * 1024;
 
 /// The state of one connection's conversation.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) struct Session<'a> {
     /// Destination and id of each subscription.
     subscriptions: Vec<(String, Option<String>)>,
     announced: Option<MacId>,
+    /// Who was announced here, up to the limit.
+    guests: Vec<MacId>,
 }
 
 /// What the connection has to do after a frame.
@@ -60,6 +66,7 @@ impl<'a> Session<'a> {
             login: None,
             subscriptions: Vec::new(),
             announced: None,
+            guests: Vec::new(),
         }
     }
 
@@ -142,6 +149,7 @@ impl<'a> Session<'a> {
             });
         };
         let Some(role) = login::role(&self.shared.config.users, frame, self.peer.ip()) else {
+            self.log_refused(frame);
             return Err(refusal("Bad CONNECT: wrong login or passcode"));
         };
         let minimum = self.shared.config.limits.heart_beat;
@@ -171,6 +179,28 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Says who was refused, once a minute for each address: whoever looks for a guest that does not come looks
+    /// here, too.
+    fn log_refused(&self, frame: &Frame) {
+        let peer = self.peer.ip();
+        // Nothing in there panics half-way through a change.
+        let mut refused = self
+            .shared
+            .refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if refused.may_speak(Some(peer), Instant::now()) {
+            let login: String = frame
+                .header("login")
+                .unwrap_or_default()
+                .chars()
+                .take(64)
+                .flat_map(char::escape_debug)
+                .collect();
+            tracing::warn!(event = "broker.refused", %peer, login, "wrong login or passcode");
+        }
+    }
+
     fn send(&mut self, frame: &Frame, role: Role) -> Result<Step, Refusal> {
         let destination = destination(frame)?;
         let presence = destination == self.shared.config.presence_destination;
@@ -180,7 +210,7 @@ impl<'a> Session<'a> {
                 self.shared.config.presence_destination
             )));
         }
-        let key = presence.then(|| self.presence(frame));
+        let key = presence.then(|| self.presence(frame, role));
         let peer = self.peer.ip();
         self.shared
             .hub
@@ -189,15 +219,30 @@ impl<'a> Session<'a> {
     }
 
     /// Notes who announces on this connection, and returns what newer messages of the same kind replace.
-    fn presence(&mut self, frame: &Frame) -> PresenceKey {
+    ///
+    /// Who makes up ids, or sends large messages, takes no more of a slow subscriber's queue with them than
+    /// [`super::BrokerLimits::guests`] allows.
+    fn presence(&mut self, frame: &Frame, role: Role) -> PresenceKey {
+        let of_connection = PresenceKey(format!("connection {}", self.connection));
         let beacon = Beacon::from_frame(frame).ok();
-        match beacon.and_then(|beacon| Some((beacon.word, beacon.announcement?.id))) {
-            Some((word, id)) => {
-                self.announced = (word != Word::Bye).then_some(id);
-                PresenceKey(id.to_string())
+        let Some((word, id)) =
+            beacon.and_then(|beacon| Some((beacon.word, beacon.announcement?.id)))
+        else {
+            return of_connection;
+        };
+        self.announced = (word != Word::Bye).then_some(id);
+        let config = &self.shared.config;
+        let logged_in_as_agent = role == Role::Agent && !config.users.is_empty();
+        if !logged_in_as_agent && !self.guests.contains(&id) {
+            if self.guests.len() >= config.limits.guests {
+                return of_connection;
             }
-            None => PresenceKey(format!("connection {}", self.connection)),
+            self.guests.push(id);
         }
+        if size(frame) > LARGE {
+            return of_connection;
+        }
+        PresenceKey(id.to_string())
     }
 
     fn subscribe(&mut self, frame: &Frame, version: Version) -> Result<Step, Refusal> {
@@ -306,6 +351,15 @@ impl Drop for Session<'_> {
     }
 }
 
+/// Returns about how many bytes a frame takes in a queue.
+fn size(frame: &Frame) -> usize {
+    let headers = frame.headers.iter();
+    headers
+        .map(|(name, value)| name.len() + value.len())
+        .sum::<usize>()
+        + frame.body.len()
+}
+
 pub(super) fn refusal(message: impl Into<String>) -> Refusal {
     Refusal {
         message: message.into(),
@@ -331,4 +385,113 @@ pub(crate) fn heart_beat(value: &str) -> Option<(Duration, Duration)> {
         Some(Duration::from_millis(milliseconds.min(86_400_000)))
     };
     Some((read(sends)?, read(wants)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outbox::Taken;
+    use super::super::{BrokerConfig, BrokerLimits, User};
+    use super::*;
+    use crate::broker::hub::Hub;
+    use std::sync::Mutex;
+
+    fn shared() -> Shared {
+        let limits = BrokerLimits {
+            guests: 4,
+            ..BrokerLimits::default()
+        };
+        let user = |name: &str, role| User {
+            name: name.to_owned(),
+            passcode: "p".to_owned(),
+            role,
+        };
+        Shared {
+            config: BrokerConfig {
+                users: vec![user("host", Role::Agent), user("vm", Role::Guest)],
+                limits,
+                ..BrokerConfig::default()
+            },
+            hub: Hub::default(),
+            refused: Mutex::default(),
+            lost: tokio::sync::mpsc::channel(1).0,
+        }
+    }
+
+    fn session<'a>(shared: &'a Shared, login: &str, outbox: &Arc<Outbox>) -> Session<'a> {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut session = Session::new(shared, peer, Arc::clone(outbox));
+        let connect = Frame::new("CONNECT")
+            .with("accept-version", "1.2")
+            .with("login", login)
+            .with("passcode", "p");
+        session.handle(&connect).unwrap();
+        session
+    }
+
+    fn hello(number: u32, padding: usize) -> Frame {
+        let [a, b, c, d] = number.to_be_bytes();
+        Frame::new("SEND")
+            .with("destination", crate::message::DESTINATION)
+            .with("padding", "x".repeat(padding))
+            .with_body(format!(
+                "HELLO {{\"id\":\"02:00:{a:02X}:{b:02X}:{c:02X}:{d:02X}\",\"name\":\"g{number}\",\"ip\":\"127.0.0.9\",\
+                 \"port\":9,\"boot\":\"b\",\"run\":\"r\",\"seq\":0,\"interval\":1}}"
+            ))
+    }
+
+    /// Lets a guest say so many things to a subscriber that reads nothing, and another guest one, and returns
+    /// what waits for the subscriber.
+    async fn waiting(login: &str, frames: impl Iterator<Item = Frame>) -> Option<String> {
+        let shared = shared();
+        let slow = Arc::new(Outbox::new(4_000, 40_000));
+        let mut subscriber = session(&shared, "host", &slow);
+        let subscribe = Frame::new("SUBSCRIBE")
+            .with("id", "1")
+            .with("destination", crate::message::DESTINATION);
+        subscriber.handle(&subscribe).unwrap();
+        let nothing = || Arc::new(Outbox::new(4_000, 4_000));
+        let mut liar = session(&shared, login, &nothing());
+        for frame in frames {
+            liar.handle(&frame).unwrap();
+        }
+        let mut honest = session(&shared, "vm", &nothing());
+        honest.handle(&hello(u32::MAX, 0)).unwrap();
+        slow.close(None);
+        let mut text = Vec::new();
+        loop {
+            match slow.take().await {
+                Taken::Bytes(bytes) => text.extend_from_slice(&bytes),
+                Taken::Closed => return Some(String::from_utf8(text).unwrap()),
+                Taken::Slow => return None,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn made_up_ids_leave_room_for_others() {
+        let heard = waiting("vm", (0..5000).map(|number| hello(number, 0))).await;
+        let heard = heard.expect("the subscriber is not ended");
+        // As many as one connection may announce, the newest of all others, and the other guest.
+        for name in ["g0", "g3", "g4999", &format!("g{}", u32::MAX)] {
+            assert!(heard.contains(&format!("\"{name}\"")), "{name}");
+        }
+        assert!(!heard.contains("\"g2500\""));
+    }
+
+    #[tokio::test]
+    async fn large_messages_leave_room_for_others() {
+        let large = (0..4).cycle().take(100).map(|number| hello(number, LARGE));
+        let heard = waiting("vm", large).await.expect("not ended");
+        assert!(heard.contains(&format!("\"g{}\"", u32::MAX)));
+    }
+
+    /// One that was given an agent's passcode may speak for all guests of another host.
+    #[tokio::test]
+    async fn agents_may_announce_as_many_guests_as_there_is_room_for() {
+        let heard = waiting("host", (0..50).map(|number| hello(number, 0))).await;
+        let heard = heard.expect("not ended");
+        for number in 0..50 {
+            assert!(heard.contains(&format!("\"g{number}\"")), "{number}");
+        }
+    }
 }

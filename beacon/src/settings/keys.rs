@@ -74,7 +74,13 @@ const TABLE: &[(&str, &[&str], For)] = &[
     ("broker", &["ca"], For::Later),
     (
         "embeddedbroker",
-        &["enabled", "listen_addr", "listen_port"],
+        &[
+            "enabled",
+            "listen_addr",
+            "listen_port",
+            "users",
+            "users_file",
+        ],
         For::Host,
     ),
     (

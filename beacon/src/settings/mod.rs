@@ -4,8 +4,10 @@
 mod broker;
 mod ini;
 mod keys;
+mod users;
 
 pub use broker::BrokerSettings;
+pub use users::users;
 
 use ini::IniFile;
 use std::fmt;
@@ -264,7 +266,10 @@ impl Settings {
 
 /// Returns whether a key's value is nobody else's affair.
 fn is_secret((section, key): (&str, &str)) -> bool {
-    matches!((section, key), ("broker", "password"))
+    matches!(
+        (section, key),
+        ("broker", "password") | ("embeddedbroker" | "coilmq", "users")
+    )
 }
 
 /// Reads a settings file of a sane size, and whether others than its owner may read it.

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 /// When each sender was last spoken of.
 #[derive(Debug, Default)]
-pub(super) struct Quiet {
+pub(crate) struct Quiet {
     spoken: HashMap<Option<IpAddr>, Instant>,
 }
 
 impl Quiet {
     /// Returns whether this sender may be spoken of now, and takes it for done.
-    pub(super) fn may_speak(&mut self, sender: Option<IpAddr>, now: Instant) -> bool {
+    pub(crate) fn may_speak(&mut self, sender: Option<IpAddr>, now: Instant) -> bool {
         let recent = |at: &Instant| now.saturating_duration_since(*at) < EVERY;
         if self.spoken.get(&sender).is_some_and(recent) {
             return false;
