@@ -9,11 +9,12 @@ pub use content::Template;
 
 use crate::link::{Backoff, Link, LinkConfig, LinkError, jitter};
 use crate::message::{Announcement, DESTINATION, Word};
-use crate::net::{HostPort, resolve_broker};
+use crate::net::{BROKER_PORT, HostPort, resolve_broker};
 use content::{Content, NothingToSay};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,8 @@ pub type FreeSpace = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 pub struct AnnouncerConfig {
     /// The broker; where there is none, the rules of [`crate::net::broker_name`], at every attempt anew.
     pub broker: Option<HostPort>,
+    /// The broker's port where its place names none.
+    pub broker_port: u16,
     /// The destination of presence messages.
     pub destination: String,
     /// How to introduce oneself.
@@ -33,6 +36,9 @@ pub struct AnnouncerConfig {
     pub interval: Duration,
     /// What to announce.
     pub template: Template,
+    /// The run id in the template's place, where it can change: each one begins with HELLO on a connection of its
+    /// own and with number 0.
+    pub runs: Option<watch::Receiver<String>>,
     /// Tells the free space; called before each beacon, aside, and never twice at once.
     pub free: Option<FreeSpace>,
 }
@@ -43,10 +49,12 @@ impl AnnouncerConfig {
     pub fn new(template: Template) -> Self {
         Self {
             broker: None,
+            broker_port: BROKER_PORT,
             destination: DESTINATION.to_owned(),
             link: LinkConfig::default(),
             interval: Duration::from_secs(10),
             template,
+            runs: None,
             free: None,
         }
     }
@@ -68,6 +76,9 @@ impl fmt::Debug for AnnouncerConfig {
 pub struct Announcer {
     config: AnnouncerConfig,
     content: Content,
+    /// The connection of the run before, until the new run is announced: its end would say that the guest is
+    /// gone.
+    former: Option<Link>,
 }
 
 impl Announcer {
@@ -83,7 +94,11 @@ impl Announcer {
             config.interval,
             config.free.clone(),
         );
-        Self { config, content }
+        Self {
+            config,
+            content,
+            former: None,
+        }
     }
 
     /// Announces until the token is cancelled, then says BYE and returns, within 3 s and a little.
@@ -99,12 +114,19 @@ impl Announcer {
         loop {
             let mut proved = false;
             // A session notices the token by itself, to say BYE.
-            let Err(error) = self.session(&token, &mut proved).await else {
-                return;
-            };
+            let ended = self.session(&token, &mut proved).await;
             if token.is_cancelled() {
                 return;
             }
+            let error = match ended {
+                Ok(Ended::Cancelled) => return,
+                Ok(Ended::NewRun) => {
+                    tracing::info!("a new run of this server is announced");
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.former = None;
             if proved {
                 backoff.reset();
                 last_failure.clear();
@@ -124,20 +146,24 @@ impl Announcer {
         }
     }
 
-    /// One connection: returns without error when the token ended it.
+    /// One connection: returns without error when the token or a new run ended it.
     async fn session(
         &mut self,
         token: &CancellationToken,
         proved: &mut bool,
-    ) -> Result<(), LinkError> {
+    ) -> Result<Ended, LinkError> {
         let connect = async {
-            let broker = resolve_broker(self.config.broker.as_ref()).await?;
+            let port = self.config.broker_port;
+            let broker = resolve_broker(self.config.broker.as_ref(), port).await?;
             Link::open(broker, &self.config.link).await
         };
         let mut link = tokio::select! {
-            () = token.cancelled() => return Ok(()),
+            () = token.cancelled() => return Ok(Ended::Cancelled),
             link = connect => link?,
         };
+        if let Some(runs) = &mut self.config.runs {
+            self.content.begin(&runs.borrow_and_update());
+        }
         self.content.connected_from(link.local_ip());
         let mut beat = Beat::new();
         loop {
@@ -153,7 +179,11 @@ impl Announcer {
                     biased;
                     () = token.cancelled() => {
                         self.leave(link).await;
-                        return Ok(());
+                        return Ok(Ended::Cancelled);
+                    }
+                    () = renewed(&mut self.config.runs) => {
+                        self.former = Some(link);
+                        return Ok(Ended::NewRun);
                     }
                     frame = link.next() => {
                         let frame = frame?;
@@ -162,6 +192,7 @@ impl Announcer {
                                 tracing::info!("announced to the broker");
                             }
                             *proved = true;
+                            self.former = None;
                         }
                     }
                     () = sleep_until(due) => {
@@ -217,6 +248,25 @@ impl Announcer {
             Err(_) => tracing::debug!("BYE may not have arrived in time"),
         }
     }
+}
+
+/// How a session ended that did not fail.
+enum Ended {
+    /// By the token.
+    Cancelled,
+    /// By a new run.
+    NewRun,
+}
+
+/// Waits until there is another run than the one that was looked at.
+async fn renewed(runs: &mut Option<watch::Receiver<String>>) {
+    if let Some(runs) = runs
+        && runs.changed().await.is_ok()
+    {
+        return;
+    }
+    // There will be none.
+    std::future::pending().await
 }
 
 /// Which word is next, and which of them are to be receipted.

@@ -43,6 +43,8 @@ pub struct LinkConfig {
     pub heart_beat: (Duration, Duration),
     /// The local address to connect from, where it matters.
     pub bind: Option<IpAddr>,
+    /// How long connecting, CONNECTED and each write may take.
+    pub answer: Duration,
     /// The wait before the first new attempt; each further one is twice as long.
     pub retry_first: Duration,
     /// The longest wait between attempts, and the one after a refused login.
@@ -56,6 +58,7 @@ impl Default for LinkConfig {
             vhost: None,
             heart_beat: (Duration::ZERO, Duration::ZERO),
             bind: None,
+            answer: Duration::from_secs(10),
             retry_first: Duration::from_secs(1),
             retry_most: Duration::from_secs(30),
         }
@@ -100,6 +103,7 @@ pub(crate) struct Link {
     incoming: Option<Duration>,
     sent: Instant,
     heard: Instant,
+    answer: Duration,
 }
 
 impl Link {
@@ -128,7 +132,7 @@ impl Link {
             }
             socket.connect(address).await
         };
-        let stream = match timeout(ANSWER_WITHIN, connect).await {
+        let stream = match timeout(config.answer, connect).await {
             Ok(connected) => connected.map_err(|error| LinkError::Connect(address, error))?,
             Err(_) => {
                 return Err(LinkError::Connect(address, io::ErrorKind::TimedOut.into()));
@@ -144,10 +148,11 @@ impl Link {
             incoming: None,
             sent: Instant::now(),
             heard: Instant::now(),
+            answer: config.answer,
         };
         link.send(&hello(config, versions)).await?;
-        let Ok(answer) = timeout(ANSWER_WITHIN, link.next()).await else {
-            return Err(LinkError::Silent("CONNECTED", ANSWER_WITHIN.as_secs()));
+        let Ok(answer) = timeout(config.answer, link.next()).await else {
+            return Err(LinkError::Silent("CONNECTED", config.answer.as_secs()));
         };
         let answer = match answer {
             Err(LinkError::Refused(why)) if is_about_login(&why) => {
@@ -193,7 +198,7 @@ impl Link {
     /// Not cancel safe: after a frame that was cut off the connection is of no use.
     pub(crate) async fn send(&mut self, frame: &Frame) -> Result<(), LinkError> {
         let bytes = encode(frame, self.version);
-        match timeout(ANSWER_WITHIN, self.stream.write_all(&bytes)).await {
+        match timeout(self.answer, self.stream.write_all(&bytes)).await {
             Ok(written) => written?,
             Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
@@ -357,11 +362,45 @@ const RECEIVE_LIMITS: Limits = Limits {
     head: 512 * 1024,
     body: 1024 * 1024,
 };
-/// How long connecting, CONNECTED, a write may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// A silent broker is dead after twice the interval and this.
 const SLACK: Duration = Duration::from_secs(1);
 /// Free space made before each read.
 const READ_SPACE: usize = 4096;
 /// Where nothing is due, look again after this.
 const IDLE: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_their_limit_and_are_never_quite_the_same() {
+        let config = LinkConfig::default();
+        let waits = || {
+            let mut backoff = Backoff::new(&config);
+            (0..8)
+                .map(|_| backoff.after(&LinkError::Closed).as_secs_f64())
+                .collect::<Vec<_>>()
+        };
+        let (one, other) = (waits(), waits());
+        let about = [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0];
+        for wait in [&one, &other] {
+            for (wait, about) in wait.iter().zip(about) {
+                assert!(
+                    (about * 0.799..about * 1.201).contains(wait),
+                    "{wait}: {about}"
+                );
+            }
+        }
+        assert_ne!(one, other, "thousands must not come back in one moment");
+    }
+
+    #[test]
+    fn a_refused_login_waits_longest_and_a_connection_that_worked_ends_the_waits() {
+        let mut backoff = Backoff::new(&LinkConfig::default());
+        let refused = LinkError::Credentials("Bad CONNECT".to_owned());
+        assert!(backoff.after(&refused) >= Duration::from_secs(23));
+        backoff.reset();
+        assert!(backoff.after(&LinkError::Closed) <= Duration::from_millis(1201));
+    }
+}

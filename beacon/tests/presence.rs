@@ -90,7 +90,11 @@ impl Host {
         tokio::spawn(subscribe(config, sender, token.clone()));
         Self {
             heard,
-            registry: Registry::new(RegistryConfig::default()),
+            registry: Registry::new(RegistryConfig {
+                // Guests beat faster here than they may elsewhere.
+                announcements_per_second: 100,
+                ..RegistryConfig::default()
+            }),
             token,
             seen: Vec::new(),
         }
@@ -468,4 +472,130 @@ async fn an_error_from_the_broker_ends_the_connection() {
         "{why}"
     );
     while broken.next().await.is_some() {}
+}
+
+/// What a broker may do to whoever comes to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Broken {
+    /// It accepts and never answers CONNECT.
+    Silent,
+    /// It refuses the login.
+    Refuses,
+    /// It sends what is no STOMP.
+    Garbage,
+    /// It closes after CONNECTED.
+    Closes,
+}
+
+/// Plays a broken broker to so many connections, and returns how long each came after the one before.
+async fn play(broken: Broken, listener: &TcpListener, connections: usize) -> Vec<Duration> {
+    let (mut waits, mut last) = (Vec::new(), None::<Instant>);
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        let (mut raw, _) = scripted(listener).await;
+        waits.extend(last.map(|at| at.elapsed()));
+        last = Some(Instant::now());
+        match broken {
+            Broken::Silent => {}
+            Broken::Refuses => raw.send("ERROR\nmessage:Bad CONNECT\n\n\0").await,
+            Broken::Garbage => {
+                raw.send("HTTP/1.1 400 Bad Request\r\n\r\n\u{1b}[2J\0")
+                    .await
+            }
+            Broken::Closes => {
+                raw.send("CONNECTED\nversion:1.2\n\n\0").await;
+                continue;
+            }
+        }
+        open.push(raw);
+    }
+    waits
+}
+
+async fn a_guest_survives(broken: Broken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut config = announcer_config(address, "worker");
+    config.link.answer = Duration::from_millis(50);
+    let guest = Guest::start(config);
+    let waits = play(broken, &listener, 7).await;
+    // However long a machine takes for anything: it never came before it should have.
+    if broken != Broken::Closes {
+        // A broker that closes may do so because of the version: every other attempt is with another one.
+        let least = match broken {
+            Broken::Refuses => 160,
+            _ => 16,
+        };
+        assert!(
+            waits.iter().all(|wait| wait.as_millis() >= least),
+            "{waits:?}"
+        );
+    }
+    assert!(!guest.task.is_finished());
+    drop(listener);
+    let broker = Running::start(BrokerConfig {
+        listen: vec![address],
+        ..Default::default()
+    })
+    .await;
+    let mut host = Host::start(address, |_| {});
+    host.up().await;
+    host.until("worker", GuestState::Joining).await;
+    guest.stop().await;
+    host.until("worker", GuestState::Left).await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_guest_survives_a_broker_that_never_answers() {
+    a_guest_survives(Broken::Silent).await;
+}
+
+#[tokio::test]
+async fn a_guest_survives_a_broker_that_refuses_its_login() {
+    a_guest_survives(Broken::Refuses).await;
+}
+
+#[tokio::test]
+async fn a_guest_survives_a_broker_that_sends_garbage() {
+    a_guest_survives(Broken::Garbage).await;
+}
+
+#[tokio::test]
+async fn a_guest_survives_a_broker_that_closes_after_connected() {
+    a_guest_survives(Broken::Closes).await;
+}
+
+#[tokio::test]
+async fn a_new_run_is_announced_on_a_new_connection_before_the_old_one_ends() {
+    let broker = Running::start(BrokerConfig::default()).await;
+    let mut lost = broker.lost;
+    let mut host = Host::start(broker.address, |_| {});
+    host.up().await;
+    let mut config = announcer_config(broker.address, "worker");
+    let runs = tokio::sync::watch::Sender::new("first".to_owned());
+    config.runs = Some(runs.subscribe());
+    let guest = Guest::start(config);
+    let id = host.until("worker", GuestState::Joining).await;
+    assert_eq!(host.registry.get(id).unwrap().announcement().run, "first");
+    while host.seen.len() < 3 {
+        host.next().await;
+    }
+    runs.send_replace("second".to_owned());
+    while host.registry.get(id).unwrap().announcement().run == "first" {
+        host.next().await;
+    }
+    let hello = host.seen.last().unwrap();
+    assert_eq!(hello.word, Word::Hello);
+    assert_eq!(hello.announcement.as_ref().unwrap().seq, 0);
+    let gone = timeout(PATIENCE, lost.recv()).await.unwrap().unwrap();
+    assert_eq!(gone.id, id, "the old connection ends");
+    drop(runs);
+    let before = host.seen.len();
+    while host.seen.len() < before + 2 {
+        host.next().await;
+    }
+    assert_eq!(host.seen.last().unwrap().word, Word::StillAlive);
+    guest.stop().await;
+    host.until("worker", GuestState::Left).await;
 }

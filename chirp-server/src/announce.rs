@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Args;
 use crate::features::Identity;
+use crate::settings::Settings;
 
 /// Returns the address of the host whose rights a fresh tree gets, where it is known.
-pub async fn host(args: &Args) -> Option<IpAddr> {
-    let broker = args.announce.as_ref()?;
-    beacon::net::host_address(broker.as_ref()).await
+pub async fn host(settings: &Settings) -> Option<IpAddr> {
+    let presence = settings.presence.as_ref()?;
+    beacon::net::host_address(presence.broker.as_ref(), presence.broker_port).await
 }
 
 /// An announcer at work, or none.
@@ -32,26 +33,31 @@ pub struct Announcing(Option<(CancellationToken, JoinHandle<()>)>);
 /// The exported directory cannot be opened to measure its free space.
 pub fn start(
     args: &Args,
+    settings: &Settings,
     identity: &Identity,
     address: SocketAddr,
-    root: &Path,
 ) -> anyhow::Result<Announcing> {
-    let Some(broker) = &args.announce else {
+    let Some(presence) = &settings.presence else {
         return Ok(Announcing(None));
     };
     let template = Template {
-        name: args.name.clone(),
+        name: settings.name.clone(),
         ip: args.interface,
-        announce_as: args.announce_as.clone(),
+        announce_as: presence.announce_as.clone(),
+        interface: presence.interface.clone(),
         boot: identity.boot.clone(),
-        run: identity.run.clone(),
+        run: identity.run(),
         caps: identity.capabilities(args.exec),
         ..Template::new(address.port(), Identity::PROGRAM)
     };
     let config = AnnouncerConfig {
-        broker: broker.clone(),
-        interval: args.beacon_interval,
-        free: Some(free_space(root)?),
+        broker: presence.broker.clone(),
+        broker_port: presence.broker_port,
+        destination: presence.destination.clone(),
+        link: presence.link.clone(),
+        interval: presence.interval,
+        runs: Some(identity.runs()),
+        free: Some(free_space(&settings.root)?),
         ..AnnouncerConfig::new(template)
     };
     let token = CancellationToken::new();

@@ -26,9 +26,10 @@ use crate::third_party::ThirdParty;
     infer_long_args = true
 )]
 pub struct Args {
-    /// The directory to serve: DIR, file://DIR or local://DIR. A missing last component is created.
-    #[arg(short = 'r', long = "root", value_name = "DIR", default_value = ".", value_parser = parse_root)]
-    pub root: PathBuf,
+    /// The directory to serve: DIR, file://DIR or local://DIR. A missing last component is created
+    /// [default: VM.dir_to_serve of --config, else the working directory].
+    #[arg(short = 'r', long = "root", value_name = "DIR", value_parser = parse_root)]
+    pub root: Option<PathBuf>,
 
     /// Listen on this port; 0 for any free one from TCP_LOW_PORT to TCP_HIGH_PORT in the environment.
     #[arg(short, long, value_name = "PORT", default_value_t = chirp_proto::limits::DEFAULT_PORT)]
@@ -237,22 +238,30 @@ pub struct Args {
     #[arg(long, value_name = "allow|deny|LIST", default_value = "allow")]
     pub third_party: ThirdParty,
 
+    /// Read settings from this INI file: VM.dir_to_serve, name, beacon_interval, advertise and network_interface,
+    /// Broker.host, port, username, password, vhost and destination. Each can also be given as
+    /// CHIRP_SERVER_SECTION_KEY in the environment, which overrides the file; options override both.
+    #[arg(long, value_name = "FILE", env = "CHIRP_SERVER_CONFIG")]
+    pub config: Option<PathBuf>,
+
     /// Announce this server to the host by STOMP. BROKER is `HOST[:PORT]`; without it the broker is
-    /// looked for at the default gateway, port 61613.
+    /// Broker.host, else `chirp.broker=` of the kernel's command line, else looked for at the default
+    /// gateway, port 61613.
     #[arg(long, value_name = "BROKER", num_args = 0..=1, require_equals = true)]
     pub announce: Option<Option<HostPort>>,
 
-    /// The name to announce [default: the host name].
+    /// The name to announce [default: VM.name of --config, else the host name].
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
-    /// The address to announce where the detected one cannot be reached, as behind port forwarding.
+    /// The address to announce where the detected one cannot be reached, as behind port forwarding
+    /// [default: VM.advertise of --config, else `chirp.announce=` of the kernel's command line].
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub announce_as: Option<HostPort>,
 
-    /// Seconds between two announcements.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_time)]
-    pub beacon_interval: Duration,
+    /// Seconds between two announcements [default: VM.beacon_interval of --config, else 10].
+    #[arg(long, value_name = "SECONDS", value_parser = parse_time)]
+    pub beacon_interval: Option<Duration>,
 
     /// What the broker's host may do in a tree that has no ACL yet, when --announce is given.
     #[arg(long, value_name = "RIGHTS|none", default_value = "rwldax")]
@@ -305,7 +314,8 @@ Examples:
   chirp-server -r /srv/jobs -i daemon             started as root, works as daemon
 
 Exit status: 0 after SIGTERM, SIGINT or SIGQUIT, 1 when it could not start. SIGHUP changes nothing but
-that the log is opened anew. Under the name chirp_server the exit status is that of cctools' server: 1
+that the log is opened anew; after SIGUSR1 the server does what it does when its machine was restored from a
+snapshot. Under the name chirp_server the exit status is that of cctools' server: 1
 after help and version, 143 when it could not start.";
 
 /// How programs are confined (`exec-extension.md`, \"What the server guarantees\").
@@ -330,7 +340,7 @@ pub enum Namespaces {
     Off,
 }
 
-fn parse_root(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn parse_root(text: &str) -> Result<PathBuf, String> {
     for prefix in ["file://", "local://"] {
         if let Some(path) = text.strip_prefix(prefix) {
             return Ok(path.into());
@@ -460,7 +470,7 @@ mod tests {
             "nobody",
         ])
         .unwrap();
-        assert_eq!(args.root, PathBuf::from("/srv"));
+        assert_eq!(args.root, Some(PathBuf::from("/srv")));
         assert_eq!(args.announce, Some(Some(HostPort::new("10.0.2.2", 61613))));
         let plain = Args::try_parse_from(["chirp-server", "--announce"]).unwrap();
         assert_eq!(plain.announce, Some(None));

@@ -58,8 +58,14 @@ const FLUSH_AT: usize = 64 * 1024;
 /// Serves one connection to its end.
 pub async fn serve(server: Arc<Server>, stream: Socket, peer: Peer, stop: Stop) {
     let abort = stop.abort.clone();
+    let renewed = server.until_renewed();
     let work = serve_until_end(server, stream, peer, stop);
     tokio::select! {
+        // First, so that nothing more is said to who talks to another time.
+        biased;
+        () = renewed.cancelled() => {
+            tracing::debug!(target: "tcp", %peer, "connection closed with the run that it belonged to");
+        }
         // A connection that ends in an error has nobody left to tell.
         result = work => match result {
             Ok(()) => tracing::debug!(target: "tcp", %peer, "connection ended"),
@@ -216,7 +222,10 @@ impl Connection {
         tracing::debug!(target: "chirp", subject = %self.session.subject(), ?request, "request");
         match request {
             Request::Features => {
-                encode::counted(self.server.features.as_bytes(), &mut self.output);
+                match self.server.features.text(self.server.identity.run()) {
+                    Ok(text) => encode::counted(text.as_bytes(), &mut self.output),
+                    Err(_) => self.fail(Code::Unknown),
+                }
                 Ok(())
             }
             // Apart, and boxed, so that the state of an execution's stream is not part of every

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use exec_ext::status::{FeatureLimits, Features, SandboxFeatures};
+use tokio::sync::watch;
 
 /// The ids that tell one start of machine and server from another. `features` and the beacons carry
 /// the same ones, so that nobody can announce an address where somebody else answers.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Identity {
     /// This start of the machine.
     pub boot: String,
-    /// This start of the server.
-    pub run: String,
+    /// This start of the server, or the time since its machine was restored.
+    run: watch::Sender<String>,
 }
 
 impl Identity {
@@ -23,8 +24,25 @@ impl Identity {
     pub fn new() -> Self {
         Self {
             boot: beacon::net::boot_id().unwrap_or_else(beacon::net::new_id),
-            run: beacon::net::new_id(),
+            run: watch::Sender::new(beacon::net::new_id()),
         }
+    }
+
+    /// Returns the id of the present run.
+    #[must_use]
+    pub fn run(&self) -> String {
+        self.run.borrow().clone()
+    }
+
+    /// Returns the id of the present run, and of each that follows.
+    #[must_use]
+    pub fn runs(&self) -> watch::Receiver<String> {
+        self.run.subscribe()
+    }
+
+    /// Begins another run.
+    pub fn renew(&self) {
+        self.run.send_replace(beacon::net::new_id());
     }
 
     /// Returns the capabilities that beacons announce: those of `features`.
@@ -34,23 +52,32 @@ impl Identity {
         let exec = exec.then(|| ("exec".to_owned(), 1));
         exec.into_iter().chain(always).collect()
     }
+}
 
-    /// Returns the answer to `features`.
-    ///
-    /// # Errors
-    ///
-    /// None that is known: the value is plain data.
-    pub fn features(
-        &self,
+impl Default for Identity {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The answer to `features`.
+#[derive(Debug)]
+pub struct Answer(Features);
+
+impl Answer {
+    /// Returns the answer of a server that runs programs or does not.
+    #[must_use]
+    pub fn new(
+        identity: &Identity,
         exec: bool,
         sandbox: SandboxFeatures,
         limits: FeatureLimits,
-    ) -> serde_json::Result<String> {
-        serde_json::to_string(&Features {
-            server: Self::PROGRAM.to_owned(),
-            boot: self.boot.clone(),
-            run: self.run.clone(),
-            features: self
+    ) -> Self {
+        Self(Features {
+            server: Identity::PROGRAM.to_owned(),
+            boot: identity.boot.clone(),
+            run: String::new(),
+            features: identity
                 .capabilities(exec)
                 .into_iter()
                 .map(|(name, version)| (name, version.unsigned_abs()))
@@ -59,10 +86,15 @@ impl Identity {
             limits,
         })
     }
-}
 
-impl Default for Identity {
-    fn default() -> Self {
-        Self::new()
+    /// Returns its text in that run.
+    ///
+    /// # Errors
+    ///
+    /// None that is known: the value is plain data.
+    pub fn text(&self, run: String) -> serde_json::Result<String> {
+        let mut features = self.0.clone();
+        features.run = run;
+        serde_json::to_string(&features)
     }
 }

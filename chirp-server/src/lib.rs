@@ -35,6 +35,8 @@
 //! | [`exec`] | programs for clients |
 //! | [`jobs`] | programs described now and run later |
 //! | [`features`] | what the server can do besides plain Chirp |
+//! | [`settings`] | the settings file and environment behind the command line |
+//! | [`restore`] | the machine was restored from a snapshot: a new run |
 //! | [`announce`], [`catalog`] | presence by STOMP; status records for cctools' catalog |
 
 pub mod acl;
@@ -62,9 +64,11 @@ pub mod pattern;
 pub mod places;
 pub mod privileges;
 mod random;
+pub mod restore;
 pub mod rules;
 pub mod server;
 pub mod session;
+pub mod settings;
 pub mod socket;
 pub mod space;
 pub mod spool;

@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -14,18 +14,21 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::AuthConfig;
 use crate::auth::cookie::{CookieFile, CookieLogin};
 use crate::config::Args;
 use crate::export::{Export, Policy};
-use crate::features::Identity;
+use crate::features::{Answer, Identity};
 use crate::heavy::Heavy;
 use crate::jobs::Jobs;
 use crate::listener::{self, Listeners, Stop, UnixSocket};
 use crate::manner::Manner;
 use crate::places::Places;
 use crate::privileges::{self, Account};
+use crate::restore::Watch;
+use crate::settings::Settings;
 use crate::third_party::ThirdParty;
 use crate::tickets::{SWEEP_EVERY, Tickets};
 use crate::transient::Transient;
@@ -57,12 +60,41 @@ pub struct Server {
     pub places: Places,
     /// What clients did, counted where a catalog is told of it.
     pub clients: Option<Arc<catalog::Clients>>,
+    /// Which machine and which run this is.
+    pub identity: Arc<Identity>,
     /// The answer to `features`.
-    pub features: String,
+    pub features: Answer,
+    /// Cancelled, and replaced, when a new run begins.
+    renewal: Mutex<CancellationToken>,
     /// Programs, where they may be run.
     pub exec: Option<Arc<exec::Exec>>,
     /// Jobs, where they may be run.
     pub jobs: Option<Jobs>,
+}
+
+impl Server {
+    /// Returns what is cancelled when the present run ends and another begins.
+    #[must_use]
+    pub fn until_renewed(&self) -> CancellationToken {
+        // A token is whole whatever its owner was about.
+        let renewal = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        renewal.clone()
+    }
+
+    /// Begins a new run: there is a new id, all connections are closed, and programs go on whatever was to
+    /// happen to them when their connection is lost. Returns how many of them lost a client.
+    pub fn renew(&self) -> usize {
+        let mut renewal = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *renewal);
+        self.identity.renew();
+        drop(renewal);
+        let detached = self
+            .exec
+            .as_ref()
+            .map_or(0, |exec| exec.executions.detach_all());
+        before.cancel();
+        detached
+    }
 }
 
 /// Runs the server until it is told to stop.
@@ -71,13 +103,18 @@ pub struct Server {
 ///
 /// Whatever kept it from starting; the message names the thing and the remedy.
 pub fn run(args: Args, manner: Manner) -> anyhow::Result<()> {
-    let args = absolute(args)?;
+    // Before the log: the file may be root's own, as the passcodes in it deserve.
+    let settings = Settings::of(&args)?;
+    let (args, mut settings) = absolute(args, settings)?;
     if args.detached {
         daemon::detach(manner);
     }
     let settling = privileges::choose(args.user.as_deref())?;
     // Still as whoever started the server: the log and the port may be out of the account's reach.
     logging::start(&args.debug, args.log.as_deref(), args.debug_rotate_max)?;
+    for warning in settings.warnings.drain(..) {
+        tracing::warn!("{warning}");
+    }
     if !args.overlooked.is_empty() {
         tracing::warn!(arguments = ?args.overlooked, "overlooked what is no option");
     }
@@ -106,19 +143,19 @@ pub fn run(args: Args, manner: Manner) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve(args, (socket, local), account, cookie));
+    let outcome = runtime.block_on(serve(args, settings, (socket, local), account, cookie));
     // A digest of a huge file would keep the process for as long as it takes, with nobody to tell.
     runtime.shutdown_background();
     outcome
 }
 
 /// Makes the paths of the command line independent of the working directory.
-fn absolute(mut args: Args) -> anyhow::Result<Args> {
+fn absolute(mut args: Args, mut settings: Settings) -> anyhow::Result<(Args, Settings)> {
     let named = |path: &Path| {
         std::path::absolute(path)
             .with_context(|| format!("cannot tell where {} is", path.display()))
     };
-    args.root = named(&args.root)?;
+    settings.root = named(&settings.root)?;
     args.challenge_dir = named(&args.challenge_dir)?;
     args.default_acl = args.default_acl.as_deref().map(named).transpose()?;
     args.transient = args.transient.as_deref().map(named).transpose()?;
@@ -131,7 +168,7 @@ fn absolute(mut args: Args) -> anyhow::Result<Args> {
         Some(path) if !path.as_os_str().as_encoded_bytes().starts_with(b":") => Some(named(&path)?),
         other => other,
     };
-    Ok(args)
+    Ok((args, settings))
 }
 
 /// Each connection needs a descriptor, and so does each open file: take what the system grants.
@@ -183,14 +220,16 @@ fn forbid_core_dumps() {
 
 async fn serve(
     args: Args,
+    mut settings: Settings,
     (socket, local): (OwnedFd, Option<UnixSocket>),
     account: Account,
     cookie: Option<CookieFile>,
 ) -> anyhow::Result<()> {
-    let root = open_root(&args.root)?;
+    let root = open_root(&settings.root)?;
+    settings.root.clone_from(&root);
     let runs_programs = args.exec || args.jobs;
     let transient = Transient::open(args.transient.as_deref(), &root, &account, runs_programs)?;
-    let identity = Identity::new();
+    let identity = Arc::new(Identity::new());
     let cookie = cookie
         .map(|file| file.read(rustix::process::geteuid(), &root))
         .transpose()?
@@ -204,7 +243,7 @@ async fn serve(
     }
     // Before the tree is opened, which removes the sandboxes of a server that was killed.
     let jobs = Jobs::open(&args, &root, &transient)?;
-    let export = open_export(&args, &root, &transient, &account).await?;
+    let export = open_export(&args, &settings, &transient, &account).await?;
     let server = Arc::new(Server {
         auth: auth_config(&args, &export, cookie)?,
         export,
@@ -216,18 +255,20 @@ async fn serve(
         latency: (args.latency > 0).then(|| Duration::from_micros(args.latency)),
         places: Places::new(clients_per_subject(&args)),
         clients: catalogs(&args).next().is_some().then(Arc::default),
-        features: identity
-            .features(
-                args.exec,
-                exec::sandbox_features(exec.as_ref()),
-                exec::feature_limits(exec.as_ref()),
-            )
-            .context("cannot write the features")?,
+        features: Answer::new(
+            &identity,
+            args.exec,
+            exec::sandbox_features(exec.as_ref()),
+            exec::feature_limits(exec.as_ref()),
+        ),
+        identity: Arc::clone(&identity),
+        renewal: Mutex::default(),
         exec: exec.map(Arc::new),
         jobs,
     });
 
     let signals = Signals::new()?;
+    let watch = Watch::new()?;
     let parent = args.parent_death.then(parent::ended).transpose()?;
     let socket = TcpListener::from_std(socket.into()).context("cannot listen")?;
     let address = socket
@@ -249,8 +290,9 @@ async fn serve(
     let _file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
         .context("cannot handle SIGXFSZ")?;
     let stop = Stop::default();
-    let announcing = announce::start(&args, &identity, address, &root)?;
-    let advertising = advertise(&args, &root, address.port(), &account, &server);
+    let announcing = announce::start(&args, &settings, &identity, address)?;
+    let advertising = advertise(&args, &settings, address.port(), &account, &server);
+    let restores = tokio::spawn(watch.run(Arc::clone(&server)));
     let sweeping = tokio::spawn(sweep_tickets(Arc::clone(server.export.tickets())));
     let clients = tokio::spawn(listener::run(
         Listeners::new(socket, local)?,
@@ -273,6 +315,7 @@ async fn serve(
         advertising.abort();
     }
     sweeping.abort();
+    restores.abort();
     announcing.stop().await;
     let end_executions = async {
         if let Some(exec) = &server.exec {
@@ -364,7 +407,7 @@ fn open_root(path: &Path) -> anyhow::Result<PathBuf> {
 /// `--exec`, `--jobs` and `--announce` add to it).
 async fn open_export(
     args: &Args,
-    root: &Path,
+    settings: &Settings,
     transient: &Transient,
     account: &Account,
 ) -> anyhow::Result<Export> {
@@ -382,14 +425,14 @@ async fn open_export(
             .clone()
             .map(|url| (url, args.group_cache_exp)),
     };
-    let export = Export::open(root, transient.path(), policy)?;
+    let export = Export::open(&settings.root, transient.path(), policy)?;
     let own = if args.exec || args.jobs {
         "rwldax"
     } else {
         "rwlda"
     };
     let mut acl = format!("unix:{} {own}\n", account.name);
-    let host = announce::host(args).await;
+    let host = announce::host(settings).await;
     let host_rights = Rights::parse(args.host_rights.as_bytes());
     if let Some(host) = host.filter(|_| args.host_rights != "none" && !host_rights.is_empty()) {
         acl.push_str(&format!(
@@ -421,19 +464,19 @@ fn catalogs(args: &Args) -> impl Iterator<Item = &String> {
 
 fn advertise(
     args: &Args,
-    root: &Path,
+    settings: &Settings,
     port: u16,
     account: &Account,
     server: &Server,
 ) -> Option<JoinHandle<()>> {
     let clients = Arc::clone(server.clients.as_ref()?);
-    let name = args.catalog_name.as_ref().or(args.name.as_ref());
+    let name = args.catalog_name.as_ref().or(settings.name.as_ref());
     let advertiser = catalog::Advertiser {
         catalogs: catalogs(args).cloned().collect(),
         transport: catalog::Transport::from_environment(),
         interval: args.catalog_update,
         description: catalog::Description {
-            root: root.to_owned(),
+            root: settings.root.clone(),
             port,
             name: name.cloned().unwrap_or_else(beacon::net::host_name),
             owner: args.owner.as_ref().unwrap_or(&account.name).clone(),

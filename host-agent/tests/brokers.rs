@@ -11,7 +11,7 @@
 
 mod common;
 
-use brokers::broker::agent_account;
+use brokers::broker::{agent_account, guest_account};
 use brokers::{Broker, Kind};
 use common::{Agent, Guest, wait_for};
 use rustix::process::Signal;
@@ -46,7 +46,21 @@ fn presence_over(kind: Kind) {
         account.passcode
     ));
     agent.broker = address.to_string();
-    let mut guest = Guest::start(&agent, "worker");
+    let (own, wrong) = (guest_account(), "another-passcode");
+    if kind != Kind::CoilMq {
+        // It takes everybody unless it is configured otherwise.
+        let stranger = Guest::with_account(&agent, "stranger", &own.login, wrong);
+        wait_for("a refusal", || {
+            stranger
+                .log()
+                .contains("refused login or passcode")
+                .then_some(())
+        });
+        assert!(agent.guest("stranger").is_none());
+        assert!(!stranger.log().contains(wrong), "{}", stranger.log());
+    }
+    let mut guest = Guest::with_account(&agent, "worker", &own.login, &own.passcode);
+    agent.wait_state("worker", "ready");
 
     broker.kill();
     wait_for("the agent to miss the broker", || {

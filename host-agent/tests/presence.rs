@@ -7,14 +7,18 @@
 )]
 
 mod common;
+#[path = "../../chirp-client/tests/support/terminal.rs"]
+#[allow(dead_code, reason = "this uses a part of it")]
+mod terminal;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
 
-use common::{Agent, Guest, Lines, Process, wait_for};
+use common::{Agent, Guest, Lines, PATIENCE as LIMIT, Process, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
+use terminal::Terminal;
 
 /// Its beacons come once a minute, and its broker is gone: what the new agent knows, it was not told.
 #[test]
@@ -258,4 +262,172 @@ fn a_guest_without_ids_is_not_ready_and_says_why() {
         (&"joining".into(), &false.into())
     );
     drop(real);
+}
+
+#[test]
+fn a_guest_with_a_wrong_passcode_is_never_known_and_both_sides_say_why() {
+    let agent = Agent::start_from(
+        "[EmbeddedBroker]\nlisten_port = 0\nusers =\n  guest vm right-passcode\n[Host]\nvm_gc_grace = 60\n",
+    );
+    let wrong = Guest::with_account(&agent, "wrong", "vm", "wrong-passcode");
+    let nobody = Guest::spawn(&agent, "nobody", &["--exec"]);
+    for guest in [&wrong, &nobody] {
+        wait_for("a refusal in the guest's log", || {
+            guest
+                .log()
+                .contains("refused login or passcode")
+                .then_some(())
+        });
+    }
+    let right = Guest::with_account(&agent, "right", "vm", "right-passcode");
+    agent.wait_state("right", "ready");
+    for guest in ["wrong", "nobody"] {
+        assert!(agent.guest(guest).is_none(), "{guest}");
+    }
+    let log = agent.log();
+    assert!(
+        log.contains("broker.refused") && log.contains("127.0.0.1"),
+        "{log}"
+    );
+    for text in [&log, &wrong.log(), &nobody.log(), &right.log()] {
+        assert!(!text.contains("-passcode"), "{text}");
+    }
+    // An account of guests hears nothing, and says nothing but presence.
+    let mut stream = TcpStream::connect(&agent.broker).unwrap();
+    let frames = "CONNECT\naccept-version:1.2\nhost:x\nlogin:vm\npasscode:right-passcode\n\n\0\
+                  SUBSCRIBE\nid:1\ndestination:/topic/connections\n\n\0";
+    stream.write_all(frames.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("access_refused"), "{answer}");
+}
+
+/// Somebody else says, again and again, that the guest's id is theirs.
+#[test]
+fn two_guests_with_one_id_are_suspect_and_get_no_work_until_one_is_left() {
+    let agent = Agent::start();
+    let _worker = Guest::start(&agent, "worker");
+    let worker = agent.guest("worker").unwrap();
+    let text = |field: &str| worker[field].as_str().unwrap().to_owned();
+    let mut stream = TcpStream::connect(&agent.broker).unwrap();
+    stream
+        .write_all(b"CONNECT\naccept-version:1.2\nhost:x\n\n\0")
+        .unwrap();
+    let mut claim = |seq: u64| {
+        let body = format!(
+            "STILL_ALIVE {{\"id\":\"{}\",\"name\":\"worker\",\"ip\":\"127.0.0.9\",\"port\":9,\"boot\":\"{}\",\
+             \"run\":\"another\",\"seq\":{seq},\"interval\":1}}",
+            text("id"),
+            text("boot")
+        );
+        let length = body.len();
+        write!(
+            stream,
+            "SEND\ndestination:/topic/connections\ncontent-length:{length}\n\n{body}\0"
+        )
+        .unwrap();
+    };
+    let mut seq = 0;
+    let suspect = wait_for("the suspicion", || {
+        claim(seq);
+        seq += 1;
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        agent
+            .guest("worker")
+            .filter(|guest| guest["suspect"] == true)
+    });
+    assert_ne!(suspect["state"], "ready", "{suspect}");
+    agent
+        .run(&["exec", "--to", "worker", "--", "true"])
+        .expect(3);
+    let log = agent.log();
+    assert!(
+        log.contains("guest.suspect") && log.contains("two guests claim this id"),
+        "{log}"
+    );
+    // The other one is heard no more.
+    let cleared = wait_for("trust", || {
+        agent
+            .guest("worker")
+            .filter(|guest| guest["suspect"] == false && guest["state"] == "ready")
+    });
+    assert_eq!(cleared["run"], worker["run"]);
+    agent
+        .run(&["exec", "--to", "worker", "--", "true"])
+        .expect(0);
+}
+
+/// Its address is one that only another side of a translation knows.
+#[test]
+fn a_guest_that_is_heard_from_another_address_is_shown_and_proved_all_the_same() {
+    let agent = Agent::start();
+    let plain = Guest::start(&agent, "plain");
+    let port = agent.guest("plain").unwrap()["port"].clone();
+    assert_eq!(agent.guest("plain").unwrap()["elsewhere"], false);
+    drop(plain);
+    let more = ["--exec", "-I", "127.0.0.7", "-p", &port.to_string()];
+    let _behind = Guest::spawn(&agent, "behind", &more);
+    let behind = agent.wait_state("behind", "ready");
+    assert_eq!(
+        (&behind["elsewhere"], &behind["address"], &behind["peer"]),
+        (&true.into(), &"127.0.0.7".into(), &"127.0.0.1".into())
+    );
+    let list = agent.run(&["guests"]).expect(0).out;
+    assert!(list.contains("ready, from 127.0.0.1"), "{list}");
+    assert_eq!(
+        agent.log().matches("guest.elsewhere").count(),
+        1,
+        "{}",
+        agent.log()
+    );
+}
+
+/// As a restore does, SIGUSR1 makes a new run of the same guest, which is proved anew.
+#[test]
+fn a_restored_guest_is_ready_again_with_another_run() {
+    let agent = Agent::start();
+    let guest = Guest::start(&agent, "worker");
+    let before = agent.guest("worker").unwrap();
+    guest.process.signal(Signal::USR1);
+    let after = wait_for("the new run", || {
+        agent
+            .guest("worker")
+            .filter(|guest| guest["run"] != before["run"] && guest["state"] == "ready")
+    });
+    for field in ["id", "boot", "first_seen"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    agent
+        .run(&["exec", "--to", "worker", "--", "true"])
+        .expect(0);
+    let log = agent.log();
+    assert!(log.contains("its machine was restored"), "{log}");
+    assert!(
+        !log.contains("guest.late") && !log.contains("guest.gone"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_watch_at_a_terminal_shows_the_guests_as_they_are() {
+    let agent = Agent::start();
+    let (mut terminal, side) = Terminal::open();
+    let mut watch = Process(
+        agent
+            .command(&["guests", "--watch", "--to", "!other"])
+            .env("TERM", "xterm")
+            .stdout(side)
+            .spawn()
+            .unwrap(),
+    );
+    terminal.wait_for(&["no guests"]);
+    let guest = Guest::start(&agent, "worker");
+    let _other = Guest::start(&agent, "other");
+    terminal.wait_for(&["worker", "ready"]);
+    terminal.clear();
+    drop(guest);
+    terminal.wait_for(&["\u{1b}[H", "no guests"]);
+    assert!(!terminal.text().contains("other"), "{}", terminal.text());
+    agent.process.signal(Signal::TERM);
+    assert_eq!(watch.code(), Some(4));
 }

@@ -130,6 +130,14 @@ impl Content {
         }
     }
 
+    /// Takes the id of the present run; another one is counted from 0.
+    pub(super) fn begin(&mut self, run: &str) {
+        if self.template.run != run {
+            run.clone_into(&mut self.template.run);
+            self.seq = 0;
+        }
+    }
+
     /// Takes the local address of the connection to the broker: where the host can reach this machine.
     pub(super) fn connected_from(&mut self, local: Option<IpAddr>) {
         self.local = local;

@@ -1,6 +1,6 @@
 //! Where the broker is, and so where the host is (`stomp-presence.md` part 3, rule 1).
 
-use super::{BROKER_PORT, HostPort, default_gateway, kernel_keys};
+use super::{HostPort, default_gateway, kernel_keys};
 use std::net::{IpAddr, SocketAddr};
 
 /// Why there is no broker address to connect to.
@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 #[non_exhaustive]
 pub enum NoBroker {
     /// Neither an option nor the kernel's command line names one, and there is no default route.
-    #[error("no broker is named and there is no default route; name one with --announce=BROKER")]
+    #[error(
+        "no broker is named and there is no default route; name one with --announce=BROKER or Broker.host"
+    )]
     NoGateway,
     /// The broker's name does not resolve.
     #[error("cannot resolve the broker's name {name}: {source}")]
@@ -31,10 +33,14 @@ pub fn broker_name(explicit: Option<&HostPort>) -> Result<HostPort, NoBroker> {
         return Ok(named);
     }
     let gateway = default_gateway().ok_or(NoBroker::NoGateway)?;
-    Ok(HostPort::new(gateway.to_string(), BROKER_PORT))
+    Ok(HostPort {
+        host: gateway.to_string(),
+        port: None,
+    })
 }
 
-/// Returns the broker's address by the rules of [`broker_name`]. Looks everything up anew at each call.
+/// Returns the broker's address by the rules of [`broker_name`], with that port where none is named. Looks
+/// everything up anew at each call.
 ///
 /// # Errors
 ///
@@ -43,9 +49,12 @@ pub fn broker_name(explicit: Option<&HostPort>) -> Result<HostPort, NoBroker> {
 /// # Cancel safety
 ///
 /// Nothing is lost by dropping the future.
-pub async fn resolve_broker(explicit: Option<&HostPort>) -> Result<SocketAddr, NoBroker> {
+pub async fn resolve_broker(
+    explicit: Option<&HostPort>,
+    port: u16,
+) -> Result<SocketAddr, NoBroker> {
     let named = broker_name(explicit)?;
-    let port = named.port.unwrap_or(BROKER_PORT);
+    let port = named.port.unwrap_or(port);
     if let Some(ip) = named.ip() {
         return Ok(SocketAddr::new(ip, port));
     }
@@ -66,16 +75,16 @@ pub async fn resolve_broker(explicit: Option<&HostPort>) -> Result<SocketAddr, N
 }
 
 /// Returns the host's address, whose rights a fresh tree gets: `chirp.host` of the kernel's command line,
-/// else the broker's address; nothing where neither is known now.
+/// else the broker's address (with that port where none is named); nothing where neither is known now.
 ///
 /// # Cancel safety
 ///
 /// Nothing is lost by dropping the future.
-pub async fn host_address(explicit: Option<&HostPort>) -> Option<IpAddr> {
+pub async fn host_address(explicit: Option<&HostPort>, port: u16) -> Option<IpAddr> {
     if let Some(host) = kernel_keys().host {
         return Some(host);
     }
-    match resolve_broker(explicit).await {
+    match resolve_broker(explicit, port).await {
         Ok(address) => Some(address.ip().to_canonical()),
         Err(error) => {
             tracing::warn!(%error, "cannot tell the host's address");

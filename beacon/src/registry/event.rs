@@ -51,6 +51,12 @@ pub enum EventKind {
         /// What was seen.
         why: String,
     },
+    /// Its announcements come from an address that they do not name: right behind address translation, and
+    /// worth knowing elsewhere.
+    Elsewhere {
+        /// Which addresses.
+        why: String,
+    },
 }
 
 /// Where a check or probe goes, and what it must find there.
@@ -107,6 +113,7 @@ impl Event {
             EventKind::Check(_) => "guest.check",
             EventKind::Probe(_) => "guest.probe",
             EventKind::Suspect { .. } => "guest.suspect",
+            EventKind::Elsewhere { .. } => "guest.elsewhere",
         }
     }
 }
@@ -132,6 +139,7 @@ impl fmt::Display for Event {
             EventKind::Check(target) => write!(f, "to check at {}: {}", target.address, target.why),
             EventKind::Probe(target) => write!(f, "to probe at {}: {}", target.address, target.why),
             EventKind::Suspect { why } => write!(f, "suspect: {why}"),
+            EventKind::Elsewhere { why } => f.write_str(why),
         }
     }
 }

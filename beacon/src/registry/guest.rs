@@ -72,6 +72,10 @@ pub struct Guest {
     pub(super) before_late: GuestState,
     /// The boot and run before this one, and when they changed.
     pub(super) previous: Option<(String, String, Instant)>,
+    /// How often in a row announcements of this run came from another address, and when last.
+    pub(super) peer_changes: (u32, Option<Instant>),
+    /// Whether its announcements come from an address that it does not announce.
+    pub(super) elsewhere: bool,
     /// When an id was last heard from two sides.
     pub(super) conflict_at: Option<Instant>,
     pub(super) checks_failed: u32,
@@ -112,6 +116,8 @@ impl Guest {
             alive_at: now,
             before_late: GuestState::Joining,
             previous: None,
+            peer_changes: (0, None),
+            elsewhere: false,
             conflict_at: None,
             checks_failed: 0,
             check_at: None,
@@ -207,8 +213,24 @@ impl Guest {
             restarts: self.restarts,
             reachable: self.reachable,
             suspect: self.suspect,
+            elsewhere: self.elsewhere,
             dropped: self.dropped,
         }
+    }
+
+    /// Returns the address that its announcements come from where it is none of those that they name.
+    pub(super) fn foreign_peer(&self) -> Option<IpAddr> {
+        let said = &self.announcement;
+        let named = |peer: &IpAddr| {
+            said.ip.to_canonical() == *peer
+                || said
+                    .addrs
+                    .iter()
+                    .any(|address| address.ip.to_canonical() == *peer)
+        };
+        self.peer
+            .map(|peer| peer.to_canonical())
+            .filter(|peer| !named(peer))
     }
 
     /// Returns when it is late: the larger of the grace and two and a half announced intervals.
@@ -283,6 +305,9 @@ pub struct GuestRecord {
     pub reachable: bool,
     /// Whether somebody else may be claiming its id.
     pub suspect: bool,
+    /// Whether its announcements come from an address that it does not announce, as behind address translation.
+    #[serde(default)]
+    pub elsewhere: bool,
     /// Beacons of it that were dropped: duplicates, stale ones, more than the limit.
     pub dropped: u64,
 }

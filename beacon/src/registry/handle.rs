@@ -52,13 +52,13 @@ impl Registry {
                     self.counters.stale += 1;
                     events.extend(self.probe(said.id, "BYE of another run or sender", now));
                 }
-                Verdict::Conflict => {
+                Verdict::Conflict(why) => {
                     guest.dropped += 1;
                     self.counters.stale += 1;
                     guest.conflict_at = Some(now);
                     if !guest.suspect {
                         guest.suspect = true;
-                        let why = "two guests claim this id".to_owned();
+                        let why = why.to_owned();
                         events.push(event(guest, EventKind::Suspect { why: why.clone() }));
                         events.extend(self.enter(said.id, GuestState::Joining, &why, now));
                         events.extend(self.check(said.id, &why, now));
@@ -69,8 +69,25 @@ impl Registry {
                 Verdict::Refreshes => self.refresh(&heard, &mut events),
             },
         }
+        self.compare_with_peer(said.id, &mut events);
         self.requeue(said.id);
         events
+    }
+
+    /// Says once when announcements come from another address than those that they name.
+    fn compare_with_peer(&mut self, id: MacId, events: &mut Vec<Event>) {
+        let Some(guest) = self.guests.get_mut(&id) else {
+            return;
+        };
+        let foreign = guest.foreign_peer();
+        if let Some(peer) = foreign.filter(|_| !guest.elsewhere) {
+            let why = format!(
+                "announces {} and is heard from {peer}, as behind address translation",
+                guest.announcement.ip
+            );
+            events.push(event(guest, EventKind::Elsewhere { why }));
+        }
+        guest.elsewhere = foreign.is_some();
     }
 
     /// Enters a guest that is not on the list at all.
@@ -156,7 +173,7 @@ impl Registry {
             guest.announcement.run.clone(),
         );
         let why = if boot == heard.said.boot {
-            "its server started again"
+            "its server started again, or its machine was restored"
         } else {
             "its machine started again"
         };
@@ -228,7 +245,7 @@ enum Verdict {
     Duplicate,
     Stale,
     StaleBye,
-    Conflict,
+    Conflict(&'static str),
     Leaves,
     NewRun,
     Refreshes,
@@ -246,6 +263,10 @@ fn judge(guest: &mut Guest, heard: &Heard<'_>, per_second: u32) -> Verdict {
     let (have, said) = (&guest.announcement, heard.said);
     let registered = guest.state.is_registered();
     if have.boot == said.boot && have.run == said.run {
+        let within = have.interval().max(said.interval()) * 2;
+        if changes_peer(&mut guest.peer_changes, guest.peer, heard, within) {
+            return Verdict::Conflict("two addresses announce this id");
+        }
         if let (Some(last), Some(seq)) = (guest.last_seq, heard.seq())
             && seq <= last
         {
@@ -275,10 +296,31 @@ fn judge(guest: &mut Guest, heard: &Heard<'_>, per_second: u32) -> Verdict {
         && *run == said.run
         && heard.now.saturating_duration_since(*changed) < have.interval().max(said.interval()) * 2
     {
-        return Verdict::Conflict;
+        return Verdict::Conflict("two guests claim this id");
     }
     Verdict::NewRun
 }
+
+/// Counts announcements of one run that come from another address than those before, and returns whether it
+/// is no move any more: a guest that moves is heard from its new address, and of what was under way from the old
+/// one there is little.
+fn changes_peer(
+    (count, last): &mut (u32, Option<Instant>),
+    known: Option<IpAddr>,
+    heard: &Heard<'_>,
+    within: Duration,
+) -> bool {
+    if known.is_none() || heard.peer.is_none() || known == heard.peer {
+        return false;
+    }
+    let recent = last.is_some_and(|at| heard.now.saturating_duration_since(at) < within);
+    *count = if recent { count.saturating_add(1) } else { 1 };
+    *last = Some(heard.now);
+    *count >= PEER_CHANGES
+}
+
+/// So many changes of address in a row are two guests.
+const PEER_CHANGES: u32 = 3;
 
 /// Puts what was heard into the record.
 fn update(guest: &mut Guest, heard: &Heard<'_>) {

@@ -46,7 +46,7 @@ impl Host {
     }
 
     fn hear(&mut self, word: Word, said: &Announcement) -> Vec<String> {
-        self.hear_from(word, said, "10.0.0.1")
+        self.hear_from(word, said, &said.ip.to_string())
     }
 
     fn hear_from(&mut self, word: Word, said: &Announcement, peer: &str) -> Vec<String> {
@@ -104,6 +104,7 @@ fn short(event: &Event) -> String {
         EventKind::Check(_) => format!("{name} check"),
         EventKind::Probe(_) => format!("{name} probe"),
         EventKind::Suspect { .. } => format!("{name} suspect"),
+        EventKind::Elsewhere { why } => format!("{name} elsewhere: {why}"),
     }
 }
 
@@ -728,4 +729,81 @@ fn the_revision_counts_what_a_snapshot_would_tell() {
     assert!(moved(&host), "joining already, and elsewhere again");
     host.hear(Word::Bye, &guest(1, "r", 4));
     assert!(moved(&host));
+}
+
+#[test]
+fn an_address_that_is_not_announced_is_told_once_and_shown() {
+    let (mut host, said) = (Host::new(), guest(1, "r", 0));
+    let elsewhere = "g1 elsewhere: announces 10.0.0.1 and is heard from 192.0.2.1, as behind address translation";
+    assert_eq!(
+        host.hear_from(Word::Hello, &said, "192.0.2.1"),
+        ["g1 new->joining", "g1 check", elsewhere]
+    );
+    let shown = |host: &Host| host.registry.get(said.id).unwrap().record().elsewhere;
+    assert!(shown(&host));
+    // The check is the proof, not the address.
+    assert_eq!(
+        host.confirm(&said, CheckResult::Passed),
+        ["g1 joining->ready"]
+    );
+    assert_eq!(
+        host.hear_from(Word::StillAlive, &guest(1, "r", 1), "192.0.2.1"),
+        [""; 0]
+    );
+    assert_eq!(
+        host.hear_from(Word::StillAlive, &guest(1, "r", 2), "::ffff:10.0.0.1"),
+        [""; 0]
+    );
+    assert!(!shown(&host));
+    // Any of its addresses will do.
+    let mut many = guest(2, "r", 0);
+    many.addrs = serde_json::from_str(r#"[{"ip":"192.0.2.2","port":9094}]"#).unwrap();
+    assert_eq!(
+        host.hear_from(Word::Hello, &many, "192.0.2.2"),
+        ["g2 new->joining", "g2 check"]
+    );
+}
+
+#[test]
+fn one_run_that_is_heard_from_two_addresses_again_and_again_is_two_guests() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    let mut said = Vec::new();
+    // Who claims the id takes great numbers, so that those of the guest count for nothing.
+    for turn in 1..=3 {
+        host.pass(5.0);
+        said.extend(host.hear_from(
+            Word::StillAlive,
+            &guest(1, "r", 1_000_000 + turn),
+            "10.0.0.66",
+        ));
+        host.pass(5.0);
+        said.extend(host.hear(Word::StillAlive, &guest(1, "r", turn)));
+    }
+    assert_eq!(
+        said.iter().filter(|text| *text == "g1 suspect").count(),
+        1,
+        "{said:?}"
+    );
+    assert!(!host.registry.get(guest(1, "r", 0).id).unwrap().is_ready());
+}
+
+#[test]
+fn a_guest_that_moves_is_no_two_guests_whatever_was_under_way() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 0));
+    let mut moved = guest(1, "r", 5);
+    moved.ip = "10.0.0.7".parse().unwrap();
+    let said = [
+        host.hear(Word::Hello, &moved),
+        host.hear(Word::StillAlive, &guest(1, "r", 1)),
+    ]
+    .concat();
+    assert!(!said.contains(&"g1 suspect".to_owned()), "{said:?}");
+    for seq in 6..20 {
+        moved.seq = seq;
+        assert_eq!(host.hear(Word::StillAlive, &moved), [""; 0]);
+        host.pass(10.0);
+    }
+    assert!(!host.registry.get(moved.id).unwrap().record().suspect);
 }

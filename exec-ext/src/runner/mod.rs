@@ -199,6 +199,18 @@ impl Executions {
             .collect()
     }
 
+    /// Takes every execution from its client, and lets it run on whatever its request says of a lost connection:
+    /// the connections have ended for a reason of the server's. Times for coming back begin anew. Returns how
+    /// many executions had not come to rest.
+    #[must_use]
+    pub fn detach_all(&self) -> usize {
+        let all: Vec<_> = self.shared.table().by_id.values().cloned().collect();
+        let restless = all.iter().filter(|execution| !execution.is_at_rest());
+        restless
+            .map(|execution| execution.attach().detach())
+            .count()
+    }
+
     /// Ends every execution, by TERM and after the usual time by KILL, and refuses new ones.
     /// Returns how many have not ended when `patience` is over.
     ///

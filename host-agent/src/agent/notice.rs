@@ -20,6 +20,7 @@ pub(super) fn of(event: &Event, guest: GuestRecord) -> Option<Notice> {
         }),
         EventKind::NotReady { why }
         | EventKind::Suspect { why }
+        | EventKind::Elsewhere { why }
         | EventKind::CommandsLost { why, .. } => Some(Notice::Note {
             time,
             name: event.log_name().to_owned(),
@@ -41,7 +42,7 @@ pub(super) fn log(event: &Event) {
         | EventKind::Suspect { .. } => {
             tracing::warn!(event = name, "{event}");
         }
-        EventKind::State { .. } | EventKind::NotReady { .. } => {
+        EventKind::State { .. } | EventKind::NotReady { .. } | EventKind::Elsewhere { .. } => {
             tracing::info!(event = name, "{event}")
         }
         EventKind::CommandsLost { .. } | EventKind::Check(_) | EventKind::Probe(_) => {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use beacon::broker::{Broker, BrokerConfig, raise_open_files};
-use beacon::net::HostPort;
+use beacon::Credentials;
+use beacon::broker::{Broker, BrokerConfig, Role, User, raise_open_files};
+use beacon::net::{HostPort, new_id};
 use beacon::subscriber::{SubscriberConfig, subscribe};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -36,14 +37,14 @@ pub(crate) async fn serve(
     let listener = ApiListener::bind(socket.clone())?;
     let tasks = TaskTracker::new();
     let embedded = start_broker(&config, &token, &tasks).await?;
-    let (broker_addresses, lost) = match embedded {
-        Some(embedded) => (embedded.addresses, Some(embedded.lost)),
-        None => (Vec::new(), None),
+    let (broker_addresses, own, lost) = match embedded {
+        Some(embedded) => (embedded.addresses, embedded.own, Some(embedded.lost)),
+        None => (Vec::new(), None, None),
     };
 
     let (heard, presence) = mpsc::channel(BEACONS_WAITING);
     tasks.spawn(subscribe(
-        subscriber_config(&config, &broker_addresses)?,
+        subscriber_config(&config, &broker_addresses, own)?,
         heard,
         token.clone(),
     ));
@@ -95,6 +96,8 @@ pub(crate) async fn serve(
 
 struct Embedded {
     addresses: Vec<SocketAddr>,
+    /// The agent's own account, where the broker wants one.
+    own: Option<Credentials>,
     lost: mpsc::Receiver<beacon::broker::PublisherLost>,
 }
 
@@ -111,8 +114,20 @@ async fn start_broker(
         // The agent itself needs a way in: without configured users only loopback is an agent.
         listen.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
     }
+    let mut users = config.users.clone();
+    // Nobody is told of it, so nobody has to configure one.
+    let own = (!users.is_empty()).then(|| Credentials {
+        login: format!("agent-{}", new_id()),
+        passcode: format!("{}{}", new_id(), new_id()),
+    });
+    users.extend(own.iter().map(|own| User {
+        name: own.login.clone(),
+        passcode: own.passcode.clone(),
+        role: Role::Agent,
+    }));
     let broker_config = BrokerConfig {
         listen,
+        users,
         presence_destination: config.destination.clone(),
         ..BrokerConfig::default()
     };
@@ -134,13 +149,25 @@ async fn start_broker(
         .publisher_lost()
         .context("the embedded broker has no news")?;
     tasks.spawn(broker.run(token.clone()));
-    Ok(Some(Embedded { addresses, lost }))
+    Ok(Some(Embedded {
+        addresses,
+        own,
+        lost,
+    }))
 }
 
 /// Returns how the agent hears: from the embedded broker, or from the one that the settings name.
-fn subscriber_config(config: &Config, embedded: &[SocketAddr]) -> anyhow::Result<SubscriberConfig> {
+fn subscriber_config(
+    config: &Config,
+    embedded: &[SocketAddr],
+    own: Option<Credentials>,
+) -> anyhow::Result<SubscriberConfig> {
+    let mut credentials = own;
     let broker = match (config.foreign_broker(), embedded) {
-        (Some(broker), _) => HostPort::new(broker.host, broker.port),
+        (Some(broker), _) => {
+            credentials.clone_from(&config.credentials);
+            HostPort::new(broker.host, broker.port)
+        }
         // Where there are two listeners, the last is the agent's own on loopback.
         (None, [.., own]) => {
             let address = if own.ip().is_unspecified() {
@@ -155,7 +182,7 @@ fn subscriber_config(config: &Config, embedded: &[SocketAddr]) -> anyhow::Result
     let mut subscriber = SubscriberConfig::new(broker);
     subscriber.destination.clone_from(&config.destination);
     subscriber.link.vhost.clone_from(&config.vhost);
-    subscriber.link.credentials.clone_from(&config.credentials);
+    subscriber.link.credentials = credentials;
     Ok(subscriber)
 }
 

@@ -1,5 +1,6 @@
 //! `host-agent guests`: who is there.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,7 @@ use beacon::registry::GuestRecord;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{AgentArguments, events};
+use super::{AgentArguments, events, watch};
 use crate::output;
 
 /// Lists the guests.
@@ -29,7 +30,7 @@ pub(crate) struct Arguments {
     /// Print JSON: one array with all that is known of each guest, or with --watch one object on each line.
     #[arg(long)]
     json: bool,
-    /// Go on and print every change, until interrupted.
+    /// Go on until interrupted: at a terminal the list is kept as it is, elsewhere every change is a line.
     #[arg(long)]
     watch: bool,
 }
@@ -45,6 +46,12 @@ Exit codes: 0 listed, 1 failure, 2 wrong command line, 3 no guest matches --to, 
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = arguments.agent.client()?;
+    // A list that is drawn over itself is for people at a terminal; programs and files get lines.
+    let terminal = std::io::stdout().is_terminal()
+        && std::env::var_os("TERM").is_some_and(|kind| kind != "dumb");
+    if arguments.watch && terminal && !arguments.json {
+        return watch::draw(&client, arguments.to.as_deref()).await;
+    }
     if arguments.watch {
         return events::follow(&client, arguments.to.as_deref(), arguments.json, true).await;
     }
@@ -69,11 +76,14 @@ pub(super) fn table(guests: &[GuestRecord]) -> String {
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(guests.iter().map(|guest| {
-        let state = if guest.suspect {
-            format!("{}, suspect", guest.state)
-        } else {
-            guest.state.to_string()
-        };
+        let mut state = guest.state.to_string();
+        if guest.suspect {
+            state.push_str(", suspect");
+        }
+        if let Some(peer) = guest.peer.filter(|_| guest.elsewhere) {
+            // As behind address translation, and worth a look elsewhere.
+            state.push_str(&format!(", from {peer}"));
+        }
         vec![
             guest.name.clone(),
             guest.id.to_string(),

@@ -9,6 +9,7 @@ mod pull;
 mod push;
 mod serve;
 mod wait;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use beacon::Credentials;
-use beacon::settings::{BrokerSettings, Settings, SettingsError, Side};
+use beacon::broker::User;
+use beacon::settings::{BrokerSettings, Settings, SettingsError, Side, users};
 
 /// STOMP's port.
 const STOMP_PORT: u16 = beacon::net::BROKER_PORT;
@@ -24,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) destination: String,
     /// Where the embedded broker listens; `None`: there is none.
     pub(crate) embedded: Option<SocketAddr>,
+    /// Who may connect to the embedded broker; nobody listed: everybody, by address.
+    pub(crate) users: Vec<User>,
     /// `Host.vm_gc_grace`: how long a guest may be silent before it is late.
     pub(crate) grace: Duration,
     /// Whether a guest that no hypervisor knows is taken on.
@@ -108,6 +111,7 @@ impl Config {
             vhost,
             destination,
             embedded,
+            users: users(settings, section)?,
             grace: settings
                 .seconds("Host", "vm_gc_grace")?
                 .unwrap_or(Duration::from_secs(30)),

@@ -306,6 +306,20 @@ impl Guest {
         }
     }
 
+    /// Starts a guest that runs programs and logs in to the broker.
+    pub(crate) fn with_account(agent: &Agent, name: &str, login: &str, passcode: &str) -> Self {
+        let file = agent.directory.path().join(format!("{name}.ini"));
+        let text = format!("[Broker]\nusername = {login}\npassword = {passcode}\n");
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        let config = format!("--config={}", file.display());
+        Self::spawn(agent, name, &["--exec", &config])
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.directory.path().join("root")
     }
