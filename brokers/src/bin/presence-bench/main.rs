@@ -16,6 +16,7 @@
     reason = "the tables are what this program is for"
 )]
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -97,15 +98,13 @@ async fn main() -> Result<()> {
         println!("{}", rate::HEAD);
         for &kind in kinds {
             for &guests in &arguments.guests {
-                if kind == Kind::CoilMq && guests > COILMQ_GUESTS {
-                    continue;
-                }
                 // A new one each time, so that memory is that of these guests.
                 let broker = Broker::start(kind)?;
-                println!(
-                    "{}",
-                    rate::measure(&broker, guests, arguments.seconds).await?
-                );
+                let measured = rate::measure(&broker, guests, arguments.seconds);
+                if !row(kind, guests, arguments.seconds, measured).await {
+                    // It will not take more guests than it did not take.
+                    break;
+                }
             }
         }
     }
@@ -113,10 +112,8 @@ async fn main() -> Result<()> {
         println!("\n{}", beats::HEAD);
         for &kind in kinds.iter().filter(|&&kind| kind != Kind::CoilMq) {
             let broker = Broker::start(kind)?;
-            println!(
-                "{}",
-                beats::measure(&broker, arguments.crowd, arguments.watch).await?
-            );
+            let measured = beats::measure(&broker, arguments.crowd, arguments.watch);
+            row(kind, arguments.crowd, arguments.watch, measured).await;
         }
     }
     if wanted("news") {
@@ -127,5 +124,25 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// It has a thread for each, and a backlog of five.
-const COILMQ_GUESTS: usize = 100;
+/// Prints what was measured, or how far the broker went; returns whether there was something.
+async fn row<T: Display>(
+    kind: Kind,
+    guests: usize,
+    time: Duration,
+    measured: impl Future<Output = Result<T>>,
+) -> bool {
+    let within = SETTLE + time * 3;
+    let why = match tokio::time::timeout(within, measured).await {
+        Ok(Ok(row)) => {
+            println!("{row}");
+            return true;
+        }
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => format!("not done in {} s", within.as_secs()),
+    };
+    println!("{kind:10} {guests:6}   went no further: {why}");
+    false
+}
+
+/// What a broker has beside the time of load, for all guests to join it.
+const SETTLE: Duration = Duration::from_secs(120);
