@@ -599,3 +599,32 @@ async fn a_new_run_is_announced_on_a_new_connection_before_the_old_one_ends() {
     guest.stop().await;
     host.until("worker", GuestState::Left).await;
 }
+
+/// Its end would say that the guest is gone, so it waits for the proof that the new run is known.
+#[tokio::test]
+async fn the_connection_of_a_former_run_stays_until_the_new_one_is_announced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = announcer_config(listener.local_addr().unwrap(), "worker");
+    config.interval = Duration::from_secs(100);
+    let runs = tokio::sync::watch::Sender::new("first".to_owned());
+    config.runs = Some(runs.subscribe());
+    let guest = Guest::start(config);
+    let announced = async |raw: &mut Raw| {
+        raw.send("CONNECTED\nversion:1.2\n\n\0").await;
+        let hello = raw.expect("SEND").await;
+        let receipt = hello.header("receipt").unwrap();
+        raw.send(&format!("RECEIPT\nreceipt-id:{receipt}\n\n\0"))
+            .await;
+        hello
+    };
+    let (mut first, _) = scripted(&listener).await;
+    announced(&mut first).await;
+    runs.send_replace("second".to_owned());
+    let (mut second, _) = scripted(&listener).await;
+    let open = timeout(Duration::from_millis(100), first.next()).await;
+    assert!(open.is_err(), "{open:?}");
+    let hello = announced(&mut second).await;
+    assert_eq!(hello.header("seq"), Some("0"));
+    assert_eq!(first.next().await, None);
+    guest.task.abort();
+}

@@ -480,7 +480,10 @@ mod tests {
 
     #[tokio::test]
     async fn large_messages_leave_room_for_others() {
-        let large = (0..4).cycle().take(100).map(|number| hello(number, 2 * LARGE));
+        let large = (0..4)
+            .cycle()
+            .take(100)
+            .map(|number| hello(number, 2 * LARGE));
         let heard = waiting("vm", large).await.expect("not ended");
         assert!(heard.contains(&format!("\"g{}\"", u32::MAX)));
     }
