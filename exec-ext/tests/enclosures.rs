@@ -195,12 +195,54 @@ async fn signals_reach_the_program_by_the_id_that_its_status_tells() {
     let _ = tokio::io::AsyncWriteExt::shutdown(&mut near).await;
 }
 
+/// Says how many processes a shell sees, itself included.
+const COUNT_ALL: &str = "set -- /proc/[0-9]*; echo $#";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_leaves_behind_is_in_nobody_elses_namespaces() {
+    let Some(world) = enclosed() else { return };
+    for left in [
+        "true",
+        "setsid sleep 1000 >/dev/null 2>&1 </dev/null &",
+        "(setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 </dev/null &)",
+        "sleep 1000 & kill -9 $$",
+    ] {
+        world.sh(left).await;
+        let outcome = world.sh(COUNT_ALL).await;
+        assert_eq!(String::from_utf8_lossy(&outcome.out), "2\n", "after {left}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_that_a_program_left_empty_are_used_again() {
+    let Some(world) = enclosed() else { return };
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..20 {
+        let outcome = world.sh("readlink /proc/self/ns/pid").await;
+        ids.insert(outcome.out);
+    }
+    // Some are made while others are in use, and none lives long.
+    assert!(ids.len() < 20, "{}", ids.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_cannot_make_a_sibling_which_would_be_the_servers_child() {
+    let Some(world) = enclosed() else { return };
+    // clone(CLONE_PARENT | SIGCHLD) on x86-64.
+    let clone = "print syscall(56, 0x8000 | 17, 0, 0, 0, 0), ' ', $!+0, \"\\n\"";
+    let mut request = sh("");
+    request.cmd = "perl".into();
+    request.args = vec!["-e".into(), clone.into()];
+    let outcome = world.run(&request, b"").await;
+    assert_eq!(String::from_utf8_lossy(&outcome.out), "-1 1\n");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_at_once_have_namespaces_each() {
     let Some(world) = enclosed() else { return };
     let mut tasks = Vec::new();
     for number in 0..200 {
-        let mut request = sh(&format!("echo $$; exit {}", number % 256));
+        let mut request = sh(&format!("{COUNT_ALL}; exit {}", number % 256));
         request.stdout = OutputTo::Capture;
         request.detach = true;
         let received = ExecRequest::parse(&request.to_json()).unwrap();
@@ -215,7 +257,7 @@ async fn two_hundred_at_once_have_namespaces_each() {
                 (results.finished, results.exit_code_or_signal),
                 (true, number % 256)
             );
-            // The first process is 1 and the program comes next, whoever runs beside it.
+            // The first process and the program, whoever runs beside it.
             assert_eq!(results.out.as_deref(), Some("2\n"));
         }));
     }

@@ -569,7 +569,7 @@ async fn of_captured_output_above_the_limit_head_and_tail_are_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn captures_share_their_room_and_give_it_back_when_they_are_forgotten() {
     // A subject has half of it.
-    let world = World::with(|config| config.space_bytes = 2 * 50_000);
+    let world = World::with(|config| config.space_bytes = 2 * 46_000);
     let request = captured("head -c 30000 /dev/zero");
     let outcome = world.run(&request, b"").await;
     assert_eq!(outcome.results().out_dropped, 0);

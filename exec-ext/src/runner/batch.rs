@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use super::StartError;
 use super::confine::Confinement;
 use super::kin::{self, Kin};
 use super::leader::Leader;
-use super::spawn::{launch, rlimits};
+use super::spawn::{launch, null, rlimits};
 use super::sys::{self, ChildSetup, ExitWatch, Image};
 use crate::status::{Limits, Resources};
 
@@ -67,8 +66,10 @@ impl Batch {
         let cell = cell
             .transpose()
             .map_err(|error| StartError::means("sandbox", &error))?;
+        let streams = || Ok([null()?, null()?, null()?]);
         let setup = ChildSetup {
             image,
+            streams: streams().map_err(|error| StartError::means("null device", &error))?,
             rlimits: rlimits(&self.limits, &kin),
             cell,
             cwd: self.cwd,
@@ -76,8 +77,7 @@ impl Batch {
             join: None,
             tied: true,
         };
-        let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
-        let (pid, handle) = launch(&self.program, setup, streams)?;
+        let (pid, handle) = launch(&self.program, setup)?;
         kin.led_by(pid);
         let _entered = runtime.enter();
         let exit = ExitWatch::new(handle).map_err(|error| {

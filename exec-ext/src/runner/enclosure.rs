@@ -8,22 +8,26 @@
 //! Making an enclosure takes longer than starting a program. One thread makes them, keeps some ready while
 //! programs are being started, and lives as long as any of them: the kernel kills their first processes when it ends,
 //! and so with the server.
+//!
+//! One that a program has left empty is ready for the next: programs have no privileges in there, and are kept from
+//! whatever would outlive them other than processes.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getegid, geteuid, pidfd_send_signal};
 use seccompiler::BpfProgram;
 
+use super::spawn;
 use super::sys::{self, ChildSetup, FirstProcess, Image};
 
 /// Enclosures that are kept ready while programs are being started.
@@ -38,21 +42,41 @@ const OWN_PROCESSES: u64 = 1;
 /// Where enclosures come from. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Enclosures {
-    requests: Sender<SyncSender<io::Result<First>>>,
+    ready: Arc<Ready>,
+    requests: Sender<Request>,
+    /// Whether programs can leave nothing in there but processes.
+    reusable: bool,
+}
+
+/// What the thread that makes enclosures is asked for.
+#[derive(Debug)]
+enum Request {
+    /// One now.
+    Make(SyncSender<io::Result<First>>),
+    /// A look at those that are ready: whether there is one, and that none gets too old.
+    Look,
 }
 
 impl Enclosures {
     /// Finds out whether there are any, by making one and joining it. `filter` confines its first process.
+    /// `landlock` says whether programs are kept from the first process and its files.
     ///
     /// # Errors
     ///
     /// There are none; the system's error.
-    pub(super) fn open(filter: Option<Arc<BpfProgram>>) -> io::Result<Self> {
+    pub(super) fn open(filter: Option<Arc<BpfProgram>>, landlock: bool) -> io::Result<Self> {
+        let reusable = landlock && filter.is_some();
         let plan = FirstProcess::new(geteuid().as_raw(), getegid().as_raw(), filter);
         let (requests, asked) = channel();
+        let ready = Arc::new(Ready::default());
         let thread = std::thread::Builder::new().name("enclosures".to_owned());
-        thread.spawn(move || make(&plan, &asked))?;
-        let enclosures = Self { requests };
+        let spares = Arc::clone(&ready);
+        thread.spawn(move || make(&plan, &asked, &spares))?;
+        let enclosures = Self {
+            ready,
+            requests,
+            reusable,
+        };
         enclosures.take()?.try_to_join()?;
         Ok(enclosures)
     }
@@ -63,14 +87,77 @@ impl Enclosures {
     ///
     /// The system's.
     pub(super) fn take(&self) -> io::Result<Enclosure> {
-        let (reply, made) = sync_channel(1);
-        let gone = |_| io::Error::other("the thread that makes enclosures has ended");
-        self.requests.send(reply).map_err(|_| gone(()))?;
-        let first = made.recv().map_err(|_| gone(()))??;
+        let gone = || io::Error::other("the thread that makes enclosures has ended");
+        let first = if let Some(first) = self.ready.take() {
+            if self.ready.is_empty() {
+                self.requests.send(Request::Look).map_err(|_| gone())?;
+            }
+            first
+        } else {
+            let (reply, made) = sync_channel(1);
+            let request = Request::Make(reply);
+            self.requests.send(request).map_err(|_| gone())?;
+            Arc::new(made.recv().map_err(|_| gone())??)
+        };
         Ok(Enclosure {
             first,
-            _maker: self.clone(),
+            killed: AtomicBool::new(false),
+            maker: self.clone(),
         })
+    }
+
+    /// Keeps one for the next program, unless there are enough or it is too old.
+    fn keep(&self, first: &Arc<First>) {
+        if !first.is_fresh() {
+            return;
+        }
+        let mut ready = self.ready.lock();
+        let was_empty = ready.is_empty();
+        if ready.len() < SPARES {
+            ready.push_back(Arc::clone(first));
+        }
+        drop(ready);
+        if was_empty {
+            // Nobody watches its age otherwise. Without that thread it has ended.
+            let _ = self.requests.send(Request::Look);
+        }
+    }
+}
+
+/// Enclosures that wait for programs.
+#[derive(Debug, Default)]
+struct Ready(Mutex<VecDeque<Arc<First>>>);
+
+impl Ready {
+    fn take(&self) -> Option<Arc<First>> {
+        self.drop_stale();
+        let first = self.lock().pop_front()?;
+        // Whatever has ended it.
+        let has_ended = first.ended(Duration::ZERO);
+        (!has_ended).then_some(first)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Ends those that are too old, which takes its time.
+    fn drop_stale(&self) {
+        let mut all = self.lock();
+        let mut stale = Vec::new();
+        all.retain(|first| {
+            let is_fresh = first.is_fresh();
+            if !is_fresh {
+                stale.push(Arc::clone(first));
+            }
+            is_fresh
+        });
+        drop(all);
+        drop(stale);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<First>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,38 +168,37 @@ pub(super) fn counts_processes() -> bool {
 }
 
 /// The thread that makes enclosures, until nobody can ask for one and none is left.
-fn make(plan: &FirstProcess, asked: &Receiver<SyncSender<io::Result<First>>>) {
+fn make(plan: &FirstProcess, asked: &Receiver<Request>, ready: &Ready) {
     // Its children inherit that: none runs the server's handlers.
     sys::block_signals();
-    let mut spares: VecDeque<First> = VecDeque::new();
     loop {
-        let request = if spares.is_empty() {
+        let request = if ready.is_empty() {
             asked.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             asked.recv_timeout(SPARE_LIFE)
         };
         match request {
-            Ok(reply) => {
-                spares.retain(First::is_fresh);
-                let first = spares.pop_front().map_or_else(|| First::make(plan), Ok);
+            Ok(Request::Make(reply)) => {
                 // Whoever asked and has gone leaves it to be ended.
-                let _ = reply.send(first);
+                let _ = reply.send(First::make(plan));
             }
+            Ok(Request::Look) => {}
             Err(RecvTimeoutError::Timeout) => {
-                spares.clear();
+                ready.drop_stale();
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if spares.len() < SPARES
+        ready.drop_stale();
+        if ready.is_empty()
             && let Ok(first) = First::make(plan)
         {
-            spares.push_back(first);
+            ready.lock().push_back(Arc::new(first));
         }
     }
 }
 
-/// The first process of an enclosure, which is killed when this is dropped.
+/// The first process of an enclosure, which is killed when this is dropped: by the last who has it.
 #[derive(Debug)]
 struct First {
     pid: Pid,
@@ -168,19 +254,34 @@ impl Drop for First {
 /// Namespaces for one program. What is in there is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Enclosure {
-    first: First,
+    first: Arc<First>,
+    killed: AtomicBool,
     /// Keeps the thread, with which the first process would end.
-    _maker: Enclosures,
+    maker: Enclosures,
 }
 
 impl Enclosure {
+    /// Says whether another program may have it when it is empty.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.maker.reusable && !self.killed.load(Ordering::Relaxed)
+    }
+
+    /// Leaves it to the next program. This one has ended with all that it left, and has been reaped.
+    pub(super) fn give_back(&self) {
+        self.maker.keep(&self.first);
+    }
+
     /// Lays out what a child needs to join and to work in `cwd`, a directory.
     ///
     /// # Errors
     ///
     /// The system's.
     pub(super) fn join(&self, cwd: &OwnedFd) -> io::Result<Join> {
-        Join::new(Arc::clone(&self.first.handle), cwd)
+        let path = fs::read_link(format!("/proc/self/fd/{}", cwd.as_raw_fd()))?;
+        Ok(Join {
+            first: Arc::clone(&self.first.handle),
+            cwd: CString::new(path.into_os_string().into_vec())?,
+        })
     }
 
     /// Says whether nothing runs in there but the first process. Asked after the program's exit, whose
@@ -193,6 +294,7 @@ impl Enclosure {
 
     /// Has the kernel end everything in there.
     pub(super) fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
         self.first.kill();
     }
 
@@ -208,6 +310,7 @@ impl Enclosure {
         let setup = ChildSetup {
             // There is no such program: that this is what fails shows that all before it worked.
             image: Image::new("".as_ref(), &[], &[])?,
+            streams: [spawn::null()?, spawn::null()?, spawn::null()?],
             cwd,
             rlimits: Vec::new(),
             cell: None,
@@ -215,10 +318,13 @@ impl Enclosure {
             join: Some(join),
             tied: false,
         };
-        match super::spawn::try_launch(setup) {
-            Some(libc::ENOENT) => Ok(()),
-            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-            None => Err(io::Error::other("a trial went wrong")),
+        match sys::launch(&setup) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            Err(error) => Err(error),
+            Ok(pid) => {
+                sys::kill_and_reap(pid);
+                Err(io::Error::other("a trial went wrong"))
+            }
         }
     }
 }
@@ -227,42 +333,8 @@ impl Enclosure {
 pub(super) struct Join {
     /// The pidfd of the first process.
     pub(super) first: Arc<OwnedFd>,
-    /// Where the child that joins tells the id of the one that it starts there.
-    pub(super) report: OwnedFd,
-    /// The other end of that.
-    told: Arc<OwnedFd>,
     /// The path of the working directory: a handle would lead into the server's own mounts.
     pub(super) cwd: CString,
-}
-
-impl Join {
-    fn new(first: Arc<OwnedFd>, cwd: &OwnedFd) -> io::Result<Self> {
-        use std::os::fd::AsRawFd as _;
-        let path: PathBuf = fs::read_link(format!("/proc/self/fd/{}", cwd.as_raw_fd()))?;
-        let (told, report) = rustix::pipe::pipe_with(
-            rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK,
-        )?;
-        Ok(Self {
-            first,
-            report,
-            told: Arc::new(told),
-            cwd: CString::new(path.into_os_string().into_vec())?,
-        })
-    }
-
-    /// Returns the end from which [`joined`] reads.
-    pub(super) fn told(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.told)
-    }
-}
-
-/// Returns the id of the process that the last child to join has started, once that child has ended.
-pub(super) fn joined(told: &OwnedFd) -> Option<Pid> {
-    let mut id = [0; 4];
-    match rustix::io::read(told, &mut id) {
-        Ok(4) => Pid::from_raw(i32::from_ne_bytes(id)),
-        _ => None,
-    }
 }
 
 /// Returns the limit that gives a program so many processes in an enclosure: while it is started, and then.

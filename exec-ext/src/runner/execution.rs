@@ -435,8 +435,8 @@ impl Execution {
         (range.to + range.dropped, range.dropped)
     }
 
-    /// Writes the record of an execution that has ended, on a thread that may wait for the disk.
-    pub(super) async fn save(self: &Arc<Self>, results: Option<Results>) {
+    /// Returns the record with the end.
+    pub(super) fn record_of_end(&self, results: Option<Results>) -> Record {
         let (stdin_received, stdin_eof) = self.stdin.position();
         let written = |capture: &Option<Arc<Capture>>| capture.as_ref().map(|c| c.written());
         let mut record = self.record.clone();
@@ -450,19 +450,19 @@ impl Execution {
             out: written(&self.captures.out),
             err: written(&self.captures.err),
         });
-        let execution = Arc::clone(self);
-        let write = move || {
-            if let Err(error) = execution.filed.write(&record) {
-                tracing::error!(id = record.id, %error, "the end of an execution cannot be written down");
-            }
-        };
-        // It can only fail with the runtime.
-        let _ = tokio::task::spawn_blocking(write).await;
+        record
+    }
+
+    /// Writes a record of the end. Blocks for the disk.
+    pub(super) fn write_end(&self, record: &Record) {
+        if let Err(error) = self.filed.end(record) {
+            tracing::error!(id = record.id, %error, "the end of an execution cannot be written down");
+        }
     }
 
     /// Writes the record of an execution that was found without an end.
     pub(super) fn save_lost(&self) -> io::Result<()> {
-        self.filed.write(&self.record)
+        self.filed.end(&self.record)
     }
 
     /// Has what is on disk removed with the execution.
@@ -793,7 +793,9 @@ impl AttachTicket {
         if first && results.as_ref().is_some_and(streamed) {
             // The record still says that the last bytes are missing.
             let execution = Arc::clone(&self.execution);
-            tokio::spawn(async move { execution.save(results).await });
+            let write = move || execution.write_end(&execution.record_of_end(results));
+            // Nobody waits for it.
+            drop(tokio::task::spawn_blocking(write));
         }
     }
 

@@ -73,14 +73,24 @@ impl Leader {
     }
 
     /// Ends what the ended program left running, reaps it, and returns how it ended with the ids of those that
-    /// could not be ended. `before_reaping` is called while the program's id is still its own.
+    /// could not be ended. `before_reaping` is called while the program's id is still its own. The last call of all.
     pub(super) async fn end(&self, before_reaping: impl FnOnce()) -> (Exit, Vec<u32>) {
-        let mut survivors = self.end_descendants().await;
+        let enclosure = self.enclosure.as_ref();
+        let is_empty = enclosure.is_some_and(|it| it.is_empty());
+        let mut survivors = Vec::new();
+        if !is_empty {
+            survivors = self.end_descendants().await;
+        }
         before_reaping();
         let exit = self.reap();
-        if let Some(enclosure) = &self.enclosure {
-            enclosure.kill();
-            survivors = self.see_enclosure_end(enclosure).await;
+        match enclosure {
+            None => {}
+            // The usual case.
+            Some(enclosure) if is_empty && enclosure.is_reusable() => enclosure.give_back(),
+            Some(enclosure) => {
+                enclosure.kill();
+                survivors = self.see_enclosure_end(enclosure).await;
+            }
         }
         if !survivors.is_empty() {
             tracing::warn!(?survivors, leader = ?self.pid, "descendants could not be ended");
@@ -96,13 +106,6 @@ impl Leader {
             term: self.descendants_grace,
             kill: KILL_PATIENCE,
         };
-        if let Some(enclosure) = &self.enclosure
-            && enclosure.is_empty()
-        {
-            // The usual case: only the first process is left. It ends while the program is reaped.
-            enclosure.kill();
-            return Vec::new();
-        }
         let search = move || match enclosure {
             Some(enclosure) => {
                 group::terminate(pid, &kin, patience.term, || enclosure.is_empty());

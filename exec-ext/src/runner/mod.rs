@@ -5,6 +5,7 @@
 //! client is attached through an [`AttachTicket`], one at a time.
 
 mod batch;
+mod blocking;
 mod budget;
 mod capture;
 mod config;
@@ -12,6 +13,7 @@ mod confine;
 mod enclosure;
 mod error;
 mod execution;
+mod filter;
 mod group;
 mod ids;
 mod kin;
@@ -331,18 +333,14 @@ impl Shared {
             let room = store::room_for(&record).map_err(means)?;
             let share = Share::take(&shared.room.space, &record.subject, room);
             let directory = shared.config.transient.join(DIRECTORY);
-            let filed = Filed::new(&directory, id, share.ok_or_else(no_space)?);
+            let share = share.ok_or_else(no_space)?;
             // Nothing that the request names is touched before there is room for it.
             shared.can_limit(&wanted.limits)?;
             let prepared = prepare()?;
             let limits = prepared.limits;
             shared.can_limit(&limits)?;
             let confined = shared.confined(id)?;
-            filed.write(&record).map_err(means)?;
-            if let Err(error) = filed.reserve(&record) {
-                filed.remove();
-                return Err(means(error));
-            }
+            let filed = Filed::create(&directory, &record, share).map_err(means)?;
             match spawn::spawn(&wanted, prepared, confined, kin) {
                 Ok(spawned) => Ok((record, filed, limits, spawned)),
                 Err(error) => {
@@ -351,7 +349,7 @@ impl Shared {
                 }
             }
         };
-        let spawned = tokio::task::spawn_blocking(spawn).await;
+        let spawned = blocking::blocking(spawn).await;
         let (record, filed, limits, spawned) = spawned
             .map_err(|_| StartError::new(Code::TryAgain, "cannot start: the server stops"))??;
         let id = record.id;
@@ -595,7 +593,7 @@ fn restore(directory: &Path, config: &ExecutionsConfig, room: &Room) -> io::Resu
         let lost = record.end.is_none();
         marks.extend(record.mark.filter(|_| lost));
         let share = Share::forced(&room.space, &record.subject, store::room_for(&record)?);
-        let filed = Filed::new(directory, id, share);
+        let filed = Filed::restored(directory, id, share);
         let execution = Execution::restored(record, filed, config, room);
         if lost {
             tracing::warn!(

@@ -6,17 +6,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chirp_proto::Code;
-use rustix::fs::{Access, AtFlags, accessat};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, prlimit};
 
 use super::StartError;
 use super::confine::Confinement;
-use super::enclosure::{self, Enclosure, Join};
+use super::enclosure::{self, Enclosure};
 use super::kin::Kin;
 use super::prepared::{Held, Input, Output, Prepared, find_program};
 use super::sys::{self, ChildSetup, Image};
@@ -112,6 +111,7 @@ pub(super) fn spawn(
     };
     let mut setup = ChildSetup {
         image,
+        streams: child,
         cwd,
         rlimits: rlimits(&limits, &kin),
         cell,
@@ -124,7 +124,7 @@ pub(super) fn spawn(
             .rlimits
             .push((Resource::Nproc, exactly(while_started)));
     }
-    let (pid, handle) = launch(&program, setup, child)?;
+    let (pid, handle) = launch(&program, setup)?;
     if let Some([_, then]) = processes {
         // It can only fail with the program.
         let _ = prlimit(Some(pid), Resource::Nproc, exactly(then));
@@ -145,20 +145,11 @@ pub(super) fn spawn(
     })
 }
 
-/// Starts a child with these standard streams. Blocks until its exec has succeeded or failed.
-pub(super) fn launch(
-    program: &Path,
-    setup: ChildSetup,
-    streams: [Stdio; 3],
-) -> Result<(Pid, OwnedFd), StartError> {
-    let [stdin, stdout, stderr] = streams;
-    let mut command = Command::new(program);
-    command.stdin(stdin).stdout(stdout).stderr(stderr);
-    let told = setup.join.as_ref().map(Join::told);
-    sys::install(&mut command, setup);
+/// Starts a child. Blocks until its exec has succeeded or failed.
+pub(super) fn launch(program: &Path, setup: ChildSetup) -> Result<(Pid, OwnedFd), StartError> {
     let begun = Instant::now();
     let pid = loop {
-        match launch_once(&mut command, told.as_deref()) {
+        match sys::launch(&setup) {
             Err(error)
                 if error.raw_os_error() == Some(libc::ETXTBSY)
                     && begun.elapsed() < BUSY_PATIENCE =>
@@ -168,48 +159,9 @@ pub(super) fn launch(
             outcome => break outcome.map_err(|error| StartError::exec(program, &error))?,
         }
     };
-    // The program's ends of the pipes go with the command, or they would never be closed.
-    drop(command);
+    // The program's ends of the pipes go with it, or they would never be closed.
+    drop(setup);
     hold(pid)
-}
-
-/// Starts a child that ends at once, and returns the errno of its exec; None where that is not known.
-pub(super) fn try_launch(setup: ChildSetup) -> Option<i32> {
-    let mut command = Command::new("");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let told = setup.join.as_ref().map(Join::told);
-    sys::install(&mut command, setup);
-    match launch_once(&mut command, told.as_deref()) {
-        Ok(pid) => {
-            sys::kill_and_reap(pid);
-            None
-        }
-        Err(error) => error.raw_os_error(),
-    }
-}
-
-/// Starts a child, or what the child that joins an enclosure has started there, of which `told` tells.
-fn launch_once(command: &mut Command, told: Option<&OwnedFd>) -> io::Result<Pid> {
-    let spawned = command.spawn();
-    let Some(told) = told else {
-        return spawned.map(|child| Pid::from_child(&child));
-    };
-    // The one that joined has done its part. After a failure it has been waited for already.
-    let outcome = spawned.and_then(|mut child| child.wait());
-    let inside = enclosure::joined(told);
-    match (outcome, inside) {
-        (Ok(_), Some(inside)) => Ok(inside),
-        (Ok(_), None) => Err(io::Error::other("the child that joins told nothing")),
-        (Err(error), inside) => {
-            if let Some(failed) = inside {
-                sys::kill_and_reap(failed);
-            }
-            Err(error)
-        }
-    }
 }
 
 /// Gets the handle of a child, or ends it: without one it could not be watched.
@@ -254,20 +206,26 @@ fn resolve(program: PathBuf, env: &[(OsString, OsString)]) -> Result<PathBuf, St
     )
 }
 
-fn input(stdin: Input) -> io::Result<(Stdio, Option<OwnedFd>)> {
+fn input(stdin: Input) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
     Ok(match stdin {
-        Input::Null => (Stdio::null(), None),
-        Input::File(file) => (file.into(), None),
+        Input::Null => (null()?, None),
+        Input::File(file) => (file, None),
         Input::Stream => {
             let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
-            (reading.into(), Some(writing))
+            (reading, Some(writing))
         }
     })
 }
 
+/// Opens the null device.
+pub(super) fn null() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(c"/dev/null", flags, Mode::empty())?)
+}
+
 /// The standard streams of a program and the server's ends of them.
 struct Streams {
-    child: [Stdio; 3],
+    child: [OwnedFd; 3],
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
@@ -299,7 +257,7 @@ impl Streams {
     ) -> io::Result<Self> {
         let (master, slave) = terminal::open(size)?;
         let (child_in, stdin) = match stdin {
-            Input::Stream => (shared(&slave)?.into(), Some(shared(&master)?)),
+            Input::Stream => (shared(&slave)?, Some(shared(&master)?)),
             other => input(other)?,
         };
         let sink = match stdout {
@@ -308,7 +266,7 @@ impl Streams {
             Output::Discard | Output::Stdout => Some(Sink::Nowhere),
         };
         Ok(Self {
-            child: [child_in, shared(&slave)?.into(), slave.into()],
+            child: [child_in, shared(&slave)?, slave],
             stdin,
             stdout: Some(shared(&master)?),
             stderr: None,
@@ -318,33 +276,32 @@ impl Streams {
     }
 }
 
-type Outputs = (Stdio, Option<OwnedFd>, Stdio, Option<OwnedFd>);
+type Outputs = (OwnedFd, Option<OwnedFd>, OwnedFd, Option<OwnedFd>);
 
 /// Makes both outputs; they may be one.
 fn outputs(stdout: Output, stderr: Output) -> io::Result<Outputs> {
     let (child_out, out) = output(stdout)?;
     let (child_err, err) = match stderr {
-        Output::Stdout => (child_out.as_ref().map(shared).transpose()?, None),
+        Output::Stdout => (shared(&child_out)?, None),
         other => output(other)?,
     };
-    let stdio = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
-    Ok((stdio(child_out), out, stdio(child_err), err))
+    Ok((child_out, out, child_err, err))
 }
 
 fn shared(fd: &OwnedFd) -> io::Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned()
 }
 
-/// Makes one output: the program's end, where it is not null, and the server's.
-fn output(output: Output) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+/// Makes one output: the program's end, and the server's where it is a pipe.
+fn output(output: Output) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
     Ok(match output {
         Output::Stream | Output::Capture => {
             let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
-            (Some(writing), Some(reading))
+            (writing, Some(reading))
         }
-        Output::File(file) => (Some(file), None),
+        Output::File(file) => (file, None),
         // Standard output has no other stream to join.
-        Output::Discard | Output::Stdout => (None, None),
+        Output::Discard | Output::Stdout => (null()?, None),
     })
 }
 

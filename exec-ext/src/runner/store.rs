@@ -1,14 +1,14 @@
 //! Executions on disk, so that they survive the server: one file for each in the transient directory,
 //! beside its captured output.
 //!
-//! A record is written before its program starts and replaced when that has ended, before anybody is
-//! told. What a killed server leaves without an end was running, and is lost.
+//! A record is a line of JSON, written before its program starts. When that has ended, and before anybody is told,
+//! a second line with the end follows. What a killed server leaves without a whole one was running, and is lost.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ const BLOCK: usize = 4096;
 /// Returns the bytes on disk that a record has to have for itself, its end included.
 pub(super) fn room_for(record: &Record) -> io::Result<usize> {
     let written = serde_json::to_vec(record)?.len();
-    Ok((written + END_ROOM).next_multiple_of(BLOCK) + written.next_multiple_of(BLOCK))
+    Ok((written + END_ROOM).next_multiple_of(BLOCK))
 }
 
 /// The file of one record.
@@ -76,82 +76,109 @@ pub(super) struct Filed {
     path: PathBuf,
     /// The room it has on disk.
     share: Share,
-    /// Whether it was removed for good. Held while the file is written.
-    removed: Mutex<bool>,
+    /// What there is. Held while the file is written.
+    stage: Mutex<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The record without an end, with room for that.
+    Open,
+    Ended,
+    /// Nothing, for good.
+    Removed,
 }
 
 impl Filed {
-    /// Names the file of the execution `id`.
-    pub(super) fn new(directory: &Path, id: u64, share: Share) -> Self {
+    /// Writes the record of an execution that is about to start and takes the blocks on disk that its end will need,
+    /// so that it can be written when the disk is full. File systems that reserve none have to have room then.
+    ///
+    /// It is not synced: it survives the server and not the machine.
+    ///
+    /// # Errors
+    ///
+    /// The system's; then there is no file.
+    pub(super) fn create(directory: &Path, record: &Record, share: Share) -> io::Result<Self> {
+        let filed = Self::at(directory, record.id, share, Stage::Open);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&filed.path)?;
+        let text = line(record)?;
+        let length = (text.len() + END_ROOM) as u64;
+        let written = file.write_all(&text).and_then(|()| {
+            let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+            match rustix::fs::fallocate(&file, flags, 0, length) {
+                Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => Err(errno.into()),
+                Ok(()) | Err(_) => Ok(()),
+            }
+        });
+        written.inspect_err(|_| filed.remove()).map(|()| filed)
+    }
+
+    /// Names the file of an execution of an earlier server.
+    pub(super) fn restored(directory: &Path, id: u64, share: Share) -> Self {
+        Self::at(directory, id, share, Stage::Ended)
+    }
+
+    fn at(directory: &Path, id: u64, share: Share, stage: Stage) -> Self {
         Self {
             path: directory.join(format!("{id}.json")),
             share,
-            removed: Mutex::default(),
+            stage: Mutex::new(stage),
         }
     }
 
-    /// Writes the record, in one step. It is not synced: it survives the server and not the machine.
+    /// Writes the record's end, or what has become of it since then. Neither leaves a record that is not whole.
     ///
     /// # Errors
     ///
-    /// The system's.
-    pub(super) fn write(&self, record: &Record) -> io::Result<()> {
-        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *removed {
-            return Ok(());
-        }
-        let text = serde_json::to_vec(record)?;
-        let written = self.open_new().and_then(|mut file| {
+    /// The system's. What was there stays.
+    pub(super) fn end(&self, record: &Record) -> io::Result<()> {
+        let mut stage = self.stage();
+        let length = match *stage {
+            Stage::Removed => return Ok(()),
+            Stage::Open => self.append(record)?,
+            Stage::Ended => self.replace(record)?,
+        };
+        *stage = Stage::Ended;
+        self.share.set(length.next_multiple_of(BLOCK));
+        Ok(())
+    }
+
+    /// Adds the end to the record that is there, within the blocks that it has.
+    fn append(&self, record: &Record) -> io::Result<usize> {
+        let mut file = OpenOptions::new().append(true).open(&self.path)?;
+        file.write_all(&line(&record.end)?)?;
+        let length = file.stream_position()?;
+        // What was reserved and is not needed.
+        file.set_len(length)?;
+        Ok(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    fn replace(&self, record: &Record) -> io::Result<usize> {
+        let text = line(record)?;
+        let new = self.path.with_extension("new");
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let written = options.open(&new).and_then(|mut file| {
             file.write_all(&text)?;
-            // What was reserved and is not needed.
-            file.set_len(text.len() as u64)?;
-            fs::rename(self.new_path(), &self.path)
+            fs::rename(&new, &self.path)
         });
         if written.is_err() {
             // The next start removes it otherwise.
-            let _ = fs::remove_file(self.new_path());
-        } else if record.end.is_some() {
-            self.share.set(text.len().next_multiple_of(BLOCK));
+            let _ = fs::remove_file(&new);
         }
-        written
+        written.map(|()| text.len())
     }
 
-    /// Takes the blocks on disk that the record's end will need, so that it can be written when the disk
-    /// is full. File systems that reserve none have to have room then.
-    ///
-    /// # Errors
-    ///
-    /// The disk is full.
-    pub(super) fn reserve(&self, record: &Record) -> io::Result<()> {
-        let length = serde_json::to_vec(record)?.len() + END_ROOM;
-        let file = self.open_new()?;
-        let flags = rustix::fs::FallocateFlags::empty();
-        match rustix::fs::fallocate(&file, flags, 0, length as u64) {
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
-                let _ = fs::remove_file(self.new_path());
-                Err(errno.into())
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    fn new_path(&self) -> PathBuf {
-        self.path.with_extension("new")
-    }
-
-    /// Opens the file that becomes the record, with the blocks that it has.
-    fn open_new(&self) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(false).mode(0o600);
-        options.open(self.new_path())
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the record for good.
     pub(super) fn remove(&self) {
-        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        *removed = true;
-        // What was reserved for an end that never came.
-        let _ = fs::remove_file(self.new_path());
+        let mut stage = self.stage();
+        *stage = Stage::Removed;
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %self.path.display(), %error, "the record of an execution could not be removed");
@@ -207,5 +234,17 @@ pub(super) fn load(directory: &Path) -> io::Result<Vec<Record>> {
 fn read(path: &Path) -> io::Result<Record> {
     let mut text = Vec::new();
     File::open(path)?.take(RECORD_MAX).read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
+    let mut lines = text.split_inclusive(|&byte| byte == b'\n');
+    let mut record: Record = serde_json::from_slice(lines.next().unwrap_or_default())?;
+    // One that was cut off was told to nobody.
+    if let Some(end) = lines.next().filter(|line| line.ends_with(b"\n")) {
+        record.end = serde_json::from_slice(end)?;
+    }
+    Ok(record)
+}
+
+fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(value)?;
+    text.push(b'\n');
+    Ok(text)
 }

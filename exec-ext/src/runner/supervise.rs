@@ -8,7 +8,9 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::blocking::blocking;
 use super::config::ExecutionsConfig;
+use super::confine::Confinement;
 use super::execution::{Channel, Execution, Stop};
 use super::leader::Leader;
 use super::prepared::Held;
@@ -33,6 +35,7 @@ pub(super) struct Supervisor {
     limits: Limits,
     pipe_grace: Duration,
     started: Instant,
+    confinement: Option<Arc<Confinement>>,
 }
 
 impl Supervisor {
@@ -105,11 +108,16 @@ impl Supervisor {
             limits,
             pipe_grace: config.pipe_grace,
             started: Instant::now(),
+            confinement: config.confinement.clone(),
         })
     }
 
     /// Sees the execution to its end and records it.
     pub(super) async fn run(mut self) {
+        if let Some(confinement) = self.confinement.take() {
+            // The program has begun: nobody waits for this now. It can only fail with the runtime.
+            let _ = blocking(move || confinement.prepare_next()).await;
+        }
         let (closing, watch_closing) = watch::channel(Closing::Open);
         let execution = Arc::clone(&self.execution);
         let (stdin, stdout, stderr) = (self.stdin.take(), self.stdout.take(), self.stderr.take());
@@ -133,43 +141,50 @@ impl Supervisor {
         let err = fill(&execution, Channel::Err, stderr, &watch_closing);
         let pipes = async { tokio::join!(out, err) };
         let kept = self.held.take();
+        let temporary = self.temporary.take();
         let ends = self.until_end(&closing, kept);
-        let ((), (out_end, err_end), end) = tokio::join!(feed, pipes, ends);
-        let (exit, survivors) = end;
+        let ((), (out_end, err_end), (exit, survivors, kept)) = tokio::join!(feed, pipes, ends);
         let held = out_end == PipeEnd::Held || err_end == PipeEnd::Held;
         // What the server closed while the program ran was not held by a descendant.
         let held = held && *watch_closing.borrow() != Closing::HangUp;
-        if let Some(temporary) = self.temporary.take() {
-            // It can only fail with the runtime.
-            let _ = tokio::task::spawn_blocking(move || drop(temporary)).await;
-            if let Some(share) = self.execution.temporary() {
-                share.close();
-            }
-        }
         let results = self.results(exit, survivors, held);
         execution.audit(&results);
-        execution.save(Some(results.clone())).await;
+        let end = execution.record_of_end(Some(results.clone()));
+        let ended = Arc::clone(&execution);
+        // It can only fail with the runtime.
+        let _ = blocking(move || {
+            drop(kept);
+            drop(temporary);
+            ended.write_end(&end);
+        })
+        .await;
+        if let Some(share) = execution.temporary() {
+            share.close();
+        }
         execution.finish(results);
     }
 
     /// Waits for the program, ends what it leaves behind, and has its pipes closed. Returns the
-    /// exit and the survivors.
+    /// exit, the survivors, and what was kept for the program where that is still to be dropped.
     async fn until_end(
         &self,
         closing: &watch::Sender<Closing>,
         kept: Option<Held>,
-    ) -> (Exit, Vec<u32>) {
+    ) -> (Exit, Vec<u32>, Option<Held>) {
         self.until_exit(closing).await;
         let exited = Instant::now();
         // Nobody reads standard input any more, whatever descendants think.
         self.execution.stdin.break_off();
         let ended = async {
-            let ended = self.end_descendants().await;
-            if kept.is_some() {
-                // Nothing of the program runs any more, whoever still has to fetch what it wrote.
-                let _ = tokio::task::spawn_blocking(move || drop(kept)).await;
+            // The program last, so that its ids stay its own.
+            let ended = self.leader.end(|| self.execution.take_leader());
+            let (exit, survivors) = ended.await;
+            if kept.is_none() || self.execution.pipes_closed() {
+                return (exit, survivors, kept);
             }
-            ended
+            // Nothing of the program runs any more, whoever still has to fetch what it wrote.
+            let _ = tokio::task::spawn_blocking(move || drop(kept)).await;
+            (exit, survivors, None)
         };
         let closed = self.close_pipes(exited + self.pipe_grace, closing);
         let (ended, ()) = tokio::join!(ended, closed);
@@ -204,11 +219,6 @@ impl Supervisor {
                 }
             }
         }
-    }
-
-    /// Ends the program's descendants and reaps it; the program last, so that its ids stay its own.
-    async fn end_descendants(&self) -> (Exit, Vec<u32>) {
-        self.leader.end(|| self.execution.take_leader()).await
     }
 
     /// Closes pipes that are still held when the grace time is over.

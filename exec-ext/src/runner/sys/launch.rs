@@ -1,0 +1,348 @@
+//! Starting a program as `vfork` does: its process shares the server's memory until it executes, and the thread
+//! that starts it waits for that. Nothing of the server is copied, and what fails is told by writing it down.
+//!
+//! Memory is all that is shared: descriptors, signal dispositions, limits, credentials and the working directory
+//! are the child's own from the start, see clone(2).
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::process::{Pid, Resource, Rlimit};
+
+use super::process::{kill_and_reap, wait_for};
+use super::signals::{Blocked, reset_signals, unblock_signals};
+use crate::runner::confine::Cell;
+use crate::runner::enclosure::Join;
+
+/// Bytes of stack of a new process: its calls are few and shallow.
+const STACK: usize = 128 * 1024;
+
+/// A program image with its arguments and environment, laid out before its process is made, which
+/// must not allocate.
+pub(in crate::runner) struct Image {
+    program: CString,
+    // The pointer tables point into the strings beside them.
+    _strings: Vec<CString>,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+}
+
+// SAFETY: the pointers lead to heap memory of `_strings`, which the value owns, never changes and
+// keeps as long as itself; sending or sharing it shares only reads.
+unsafe impl Send for Image {}
+// SAFETY: as above.
+unsafe impl Sync for Image {}
+
+impl Image {
+    /// Lays out an image; fails where a string holds NUL.
+    pub(in crate::runner) fn new(
+        program: &OsStr,
+        args: &[OsString],
+        env: &[(OsString, OsString)],
+    ) -> io::Result<Self> {
+        let mut strings = Vec::with_capacity(args.len() + env.len());
+        let mut table = |text: &[u8]| -> io::Result<*const libc::c_char> {
+            let text = CString::new(text)?;
+            let pointer = text.as_ptr();
+            strings.push(text);
+            Ok(pointer)
+        };
+        let mut argv = Vec::with_capacity(args.len() + 1);
+        for arg in args {
+            argv.push(table(arg.as_bytes())?);
+        }
+        argv.push(ptr::null());
+        let mut envp = Vec::with_capacity(env.len() + 1);
+        for (name, value) in env {
+            envp.push(table(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        }
+        envp.push(ptr::null());
+        Ok(Self {
+            program: CString::new(program.as_bytes())?,
+            _strings: strings,
+            argv,
+            envp,
+        })
+    }
+}
+
+/// What a child does to itself between its birth and exec.
+pub(in crate::runner) struct ChildSetup {
+    /// The image it becomes.
+    pub(in crate::runner) image: Image,
+    /// Its standard input, output and error. None of the three is one of those of the server.
+    pub(in crate::runner) streams: [OwnedFd; 3],
+    /// Its working directory.
+    pub(in crate::runner) cwd: OwnedFd,
+    /// Its resource limits.
+    pub(in crate::runner) rlimits: Vec<(Resource, Rlimit)>,
+    /// What confines it.
+    pub(in crate::runner) cell: Option<Cell>,
+    /// Whether its standard output is a terminal, which becomes the one that controls its session.
+    pub(in crate::runner) terminal: bool,
+    /// The namespaces that it is to run in.
+    pub(in crate::runner) join: Option<Join>,
+    /// Whether it is killed when the thread that starts it ends, and so with the server.
+    pub(in crate::runner) tied: bool,
+}
+
+/// Starts a child that sets itself up and becomes its image. Blocks until it has, or has failed.
+///
+/// # Errors
+///
+/// The first one of what it does until its exec has succeeded. There is no child then.
+pub(in crate::runner) fn launch(setup: &ChildSetup) -> io::Result<Pid> {
+    let stack = Stack::new()?;
+    let inner = setup.join.as_ref().map(|_| Stack::new()).transpose()?;
+    let birth = Birth {
+        setup,
+        inner: inner.as_ref().map_or(ptr::null_mut(), Stack::top),
+        error: AtomicI32::new(0),
+        inside: AtomicI32::new(0),
+    };
+    let body = match setup.join {
+        None => become_image,
+        Some(_) => join_and_start,
+    };
+    let blocked = Blocked::all();
+    let child = start(body, &stack, libc::SIGCHLD, &birth);
+    drop(blocked);
+    let child = child?;
+    let error = match birth.error.load(Ordering::Relaxed) {
+        0 => None,
+        errno => Some(io::Error::from_raw_os_error(errno)),
+    };
+    let started = if setup.join.is_some() {
+        // The one that joined has done its part.
+        wait_for(child);
+        Pid::from_raw(birth.inside.load(Ordering::Relaxed))
+    } else {
+        Some(child)
+    };
+    match (error, started) {
+        (None, Some(started)) => Ok(started),
+        (None, None) => Err(io::Error::other("the child that joins was killed")),
+        (Some(error), failed) => {
+            if let Some(failed) = failed {
+                kill_and_reap(failed);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What a new process finds in the memory that it shares. The thread that made this waits meanwhile.
+struct Birth<'a> {
+    setup: &'a ChildSetup,
+    /// The top of the stack for a child of the child, where there is to be one.
+    inner: *mut libc::c_void,
+    /// The number of the error that kept it from its exec; 0 for none.
+    error: AtomicI32,
+    /// The id of the child's child; 0 for none.
+    inside: AtomicI32,
+}
+
+impl Birth<'_> {
+    /// Notes why there will be no exec, and returns the exit status for that.
+    fn fail(&self, error: &io::Error) -> libc::c_int {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        self.error.store(errno, Ordering::Relaxed);
+        1
+    }
+}
+
+/// What a process does from its birth on; it ends with the status that is returned.
+type Body = extern "C" fn(*mut libc::c_void) -> libc::c_int;
+
+fn start(body: Body, stack: &Stack, flags: libc::c_int, birth: &Birth<'_>) -> io::Result<Pid> {
+    // SAFETY: see `start_at`; the top is that of a stack that lives until the child has executed or ended.
+    unsafe { start_at(body, stack.top(), flags, birth) }
+}
+
+/// Starts a process on the stack that ends at `top`. Returns when it has executed or ended.
+///
+/// # Safety
+///
+/// The stack must be nobody else's and live for so long. As after `vfork`, the body must leave the memory that it
+/// shares as it is, but for its stack and what `birth` has for it.
+unsafe fn start_at(
+    body: Body,
+    top: *mut libc::c_void,
+    flags: libc::c_int,
+    birth: &Birth<'_>,
+) -> io::Result<Pid> {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | flags;
+    let argument = ptr::from_ref(birth).cast_mut().cast();
+    // SAFETY: the caller vouches for the stack, and this thread waits while the child uses it and `birth`, of
+    // which it changes only atomics.
+    match unsafe { libc::clone(body, top, flags, argument) } {
+        -1 => Err(io::Error::last_os_error()),
+        child => Pid::from_raw(child).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH)),
+    }
+}
+
+/// The body of a child that becomes the image; returns only on failure.
+extern "C" fn become_image(birth: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: it is what `start_at` was given, and lives for as long as this runs.
+    let birth = unsafe { &*birth.cast::<Birth<'_>>() };
+    match enter(birth.setup) {
+        Ok(()) => 0,
+        Err(error) => birth.fail(&error),
+    }
+}
+
+/// The body of a child that joins namespaces. Who joins a pid namespace does not belong to it, only its children do:
+/// this starts one, which is the child of whoever started this, and ends.
+extern "C" fn join_and_start(birth: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: as above.
+    let birth = unsafe { &*birth.cast::<Birth<'_>>() };
+    let Some(join) = &birth.setup.join else {
+        return 1;
+    };
+    let all = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    // SAFETY: the call touches no memory.
+    if unsafe { libc::setns(join.first.as_raw_fd(), all) } != 0 {
+        return birth.fail(&io::Error::last_os_error());
+    }
+    // SAFETY: this stack is for that child alone, and lives as long as that of this one.
+    let inside = unsafe { start_at(become_image, birth.inner, libc::CLONE_PARENT, birth) };
+    match inside {
+        Ok(inside) => {
+            let id = inside.as_raw_nonzero().get();
+            birth.inside.store(id, Ordering::Relaxed);
+            0
+        }
+        Err(error) => birth.fail(&error),
+    }
+}
+
+/// Runs in the child; returns only on failure.
+fn enter(setup: &ChildSetup) -> io::Result<()> {
+    if setup.join.is_some() {
+        drop_capabilities()?;
+    }
+    let [input, output, error] = &setup.streams;
+    rustix::stdio::dup2_stdin(input)?;
+    rustix::stdio::dup2_stdout(output)?;
+    rustix::stdio::dup2_stderr(error)?;
+    rustix::process::setsid()?;
+    if setup.terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdout())?;
+    }
+    if setup.tied {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    }
+    match &setup.join {
+        None => rustix::process::fchdir(&setup.cwd)?,
+        Some(join) => change_to(&join.cwd, &setup.cwd)?,
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    rustix::thread::set_no_new_privs(true)?;
+    prefer_as_oom_victim();
+    for (resource, limit) in &setup.rlimits {
+        rustix::process::setrlimit(*resource, *limit)?;
+    }
+    // SAFETY: marks every descriptor above standard error to be closed by exec.
+    let marked = unsafe {
+        libc::close_range(
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as libc::c_int,
+        )
+    };
+    if marked != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if let Some(cell) = &setup.cell {
+        cell.enter(setup.join.is_some())?;
+    }
+    // A handler of the server's would run in the server's memory: none is left when signals come through.
+    reset_signals();
+    unblock_signals();
+    let image = &setup.image;
+    // SAFETY: all three are NUL-terminated strings or null-terminated tables of such, alive in
+    // `image`. On success the call does not return.
+    unsafe {
+        libc::execve(
+            image.program.as_ptr(),
+            image.argv.as_ptr(),
+            image.envp.as_ptr(),
+        )
+    };
+    Err(io::Error::last_os_error())
+}
+
+/// A stack for a new process, with a page below it that cannot be touched.
+struct Stack(*mut libc::c_void);
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping, wherever there is room.
+        let base = unsafe { libc::mmap(ptr::null_mut(), STACK, access, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self(base);
+        let page = rustix::param::page_size();
+        // SAFETY: the lowest page of the mapping that was just made.
+        match unsafe { libc::mprotect(base, page, libc::PROT_NONE) } {
+            0 => Ok(stack),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Returns where it begins: stacks grow down. Mappings end at a page's end, which every architecture takes.
+    fn top(&self) -> *mut libc::c_void {
+        self.0.wrapping_byte_add(STACK)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: nobody runs on it any more, and the mapping is this value's own.
+        unsafe { libc::munmap(self.0, STACK) };
+    }
+}
+
+/// Changes to the directory `path`, if it is the one that `same` is a handle of.
+fn change_to(path: &CStr, same: &OwnedFd) -> io::Result<()> {
+    rustix::process::chdir(path)?;
+    let (here, there) = (rustix::fs::stat(c".")?, rustix::fs::fstat(same)?);
+    if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino) {
+        Ok(())
+    } else {
+        // It was moved away in the meantime.
+        Err(rustix::io::Errno::STALE.into())
+    }
+}
+
+/// Lets the kernel choose programs before the server when memory runs out. Not every system allows
+/// it, and none needs it.
+fn prefer_as_oom_victim() {
+    use rustix::fs::{Mode, OFlags};
+    if let Ok(file) = rustix::fs::open(
+        c"/proc/self/oom_score_adj",
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
+        let _ = rustix::io::write(&file, b"500");
+    }
+}
+
+/// Gives up what the creator of a user namespace may do there.
+pub(super) fn drop_capabilities() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
+    Ok(set_capabilities(None, sets)?)
+}
