@@ -121,6 +121,25 @@ pub(crate) fn printed_pid(peer: &mut Peer) -> i64 {
     text.trim().parse().unwrap()
 }
 
+/// Reads the number that a program prints of itself, and returns the one that it has outside of its namespaces.
+pub(crate) fn printed_outside(server: &Server<'_>, peer: &mut Peer) -> i64 {
+    let inside = printed_pid(peer);
+    let status = |pid: i64| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let last = |pid: i64, name: &str| -> Option<i64> {
+        let text = status(pid);
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().last()?.parse().ok()
+    };
+    let below_server = |pid: i64| {
+        let mut above = std::iter::successors(Some(pid), |&pid| last(pid, "PPid:"));
+        above.any(|pid| pid == i64::from(server.pid()))
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let mut all = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let found = all.find(|&pid| last(pid, "NSpid:") == Some(inside) && below_server(pid));
+    found.expect("a process of the server with this number")
+}
+
 #[test]
 fn features_tell_what_is_served_and_stay_the_same_for_one_run() {
     let place = Place::new();
@@ -688,7 +707,7 @@ fn a_lost_connection_kills_the_whole_group_or_keeps_it_as_asked() {
     request["on_disconnect"] = json!("kill");
     let mut peer = server.owner();
     start(&mut peer, &request);
-    let leader = printed_pid(&mut peer);
+    let leader = printed_outside(&server, &mut peer);
     let group = |leader: i64| {
         fs::read_dir("/proc")
             .unwrap()
@@ -711,7 +730,7 @@ fn a_lost_connection_kills_the_whole_group_or_keeps_it_as_asked() {
     // `keep` is the default; the program's end ends its background children.
     let mut peer = server.owner();
     let id = start(&mut peer, &shell("sleep 1000 & echo $$; sleep 0.3; exit 5"));
-    let leader = printed_pid(&mut peer);
+    let leader = printed_outside(&server, &mut peer);
     drop(peer);
     let mut owner = server.owner();
     owner.send(format!("exec_wait {id} 30\n"));
@@ -738,7 +757,7 @@ fn breaking_the_protocol_ends_the_connection_with_words() {
         let mut request = shell("echo $$; sleep 1000");
         request["on_disconnect"] = json!("kill");
         start(&mut peer, &request);
-        let pid = printed_pid(&mut peer);
+        let pid = printed_outside(&server, &mut peer);
         peer.send(wrong);
         let said = String::from_utf8(peer.rest()).unwrap();
         let last = said.lines().last().unwrap_or_default();
@@ -811,13 +830,13 @@ fn the_end_of_the_server_ends_its_programs_and_tells_their_clients() {
     let mut server = place.serve(&["--exec"]);
     let mut owner = server.owner();
     start(&mut owner, &shell("echo $$; sleep 1000"));
-    let pid = printed_pid(&mut owner);
+    let pid = printed_outside(&server, &mut owner);
     let mut stubborn = server.owner();
     start(
         &mut stubborn,
         &shell("trap '' TERM; echo $$; while :; do sleep 1000; done"),
     );
-    let stubborn_pid = printed_pid(&mut stubborn);
+    let stubborn_pid = printed_outside(&server, &mut stubborn);
     server.signal(Signal::TERM);
     let ended = finish(&mut owner);
     assert_eq!(ended.status["results"]["limit"], "shutdown");
@@ -834,7 +853,7 @@ fn programs_of_a_killed_server_are_not_told_as_running_by_the_next() {
     let mut server = place.serve(&["--exec"]);
     let mut owner = server.owner();
     let id = start(&mut owner, &shell("echo $$; sleep 1000"));
-    let pid = printed_pid(&mut owner);
+    let pid = printed_outside(&server, &mut owner);
     server.signal(Signal::KILL);
     server.wait();
     drop(server);
@@ -898,7 +917,7 @@ fn a_killed_server_remembers_what_ended_and_says_what_was_lost() {
     );
     lost["cmd-id"] = json!("lost");
     let id = start(&mut owner, &lost);
-    let leader = printed_pid(&mut owner);
+    let leader = printed_outside(&server, &mut owner);
     server.signal(Signal::KILL);
     assert!(!server.wait().success());
 

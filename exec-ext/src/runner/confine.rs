@@ -78,7 +78,7 @@ impl Confinement {
     ///
     /// There are none to be had here: the system's error. Nothing has changed then.
     pub fn enclose(&mut self) -> io::Result<()> {
-        self.enclosures = Some(Enclosures::open(self.filter.clone(), self.landlock > 0)?);
+        self.enclosures = Some(Enclosures::open(self.filter.as_deref(), self.landlock > 0)?);
         Ok(())
     }
 

@@ -64,9 +64,9 @@ impl Enclosures {
     /// # Errors
     ///
     /// There are none; the system's error.
-    pub(super) fn open(filter: Option<Arc<BpfProgram>>, landlock: bool) -> io::Result<Self> {
+    pub(super) fn open(filter: Option<&BpfProgram>, landlock: bool) -> io::Result<Self> {
         let reusable = landlock && filter.is_some();
-        let plan = FirstProcess::new(geteuid().as_raw(), getegid().as_raw(), filter);
+        let plan = FirstProcess::new(geteuid().as_raw(), getegid().as_raw(), filter)?;
         let (requests, asked) = channel();
         let ready = Arc::new(Ready::default());
         let thread = std::thread::Builder::new().name("enclosures".to_owned());

@@ -3,13 +3,12 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr;
-use std::sync::Arc;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
-use seccompiler::BpfProgram;
+use seccompiler::{BpfProgram, sock_filter};
 
 use super::launch::drop_capabilities;
 use super::process::kill_and_reap;
@@ -44,22 +43,74 @@ unsafe fn fork_into(namespaces: libc::c_int) -> io::Result<Option<(Pid, OwnedFd)
     Ok(child.map(|pid| (pid, unsafe { OwnedFd::from_raw_fd(handle) })))
 }
 
-/// What the first process of an enclosure needs, laid out before the fork.
+/// Steps of a filter that a first process can have.
+const STEPS_MAX: usize = 2048;
+
+/// What the first process of an enclosure needs, laid out before the fork, and all of it in here.
+#[derive(Clone)]
 pub(in crate::runner) struct FirstProcess {
-    user_map: Vec<u8>,
-    group_map: Vec<u8>,
-    filter: Option<Arc<BpfProgram>>,
+    user_map: IdMap,
+    group_map: IdMap,
+    filter: [sock_filter; STEPS_MAX],
+    /// How many of them there are.
+    steps: usize,
 }
 
 impl FirstProcess {
     /// Plans first processes in whose enclosures this user and group are what they are outside.
-    pub(in crate::runner) fn new(user: u32, group: u32, filter: Option<Arc<BpfProgram>>) -> Self {
-        let map = |id: u32| format!("{id} {id} 1\n").into_bytes();
-        Self {
-            user_map: map(user),
-            group_map: map(group),
+    ///
+    /// # Errors
+    ///
+    /// The filter is too long.
+    pub(in crate::runner) fn new(
+        user: u32,
+        group: u32,
+        filter: Option<&BpfProgram>,
+    ) -> io::Result<Self> {
+        let given = filter.map_or(&[][..], Vec::as_slice);
+        let mut filter = [NO_STEP; STEPS_MAX];
+        let kept = filter.get_mut(..given.len());
+        let too_long = || io::Error::other("the filter of system calls is too long");
+        kept.ok_or_else(too_long)?.clone_from_slice(given);
+        Ok(Self {
+            user_map: IdMap::of(user),
+            group_map: IdMap::of(group),
             filter,
+            steps: given.len(),
+        })
+    }
+}
+
+const NO_STEP: sock_filter = sock_filter {
+    code: 0,
+    jt: 0,
+    jf: 0,
+    k: 0,
+};
+
+/// The line for `uid_map` or `gid_map` by which an id is the same inside and outside.
+#[derive(Clone)]
+struct IdMap {
+    text: [u8; 32],
+    length: usize,
+}
+
+impl IdMap {
+    fn of(id: u32) -> Self {
+        let line = format!("{id} {id} 1\n");
+        let mut text = [0; 32];
+        // Two numbers of ten digits fit.
+        for (to, from) in text.iter_mut().zip(line.bytes()) {
+            *to = from;
         }
+        Self {
+            text,
+            length: line.len(),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.text.get(..self.length).unwrap_or_default()
     }
 }
 
@@ -90,10 +141,14 @@ pub(in crate::runner) fn enclose(plan: &FirstProcess) -> io::Result<(Pid, OwnedF
 /// do it, the kernel reaps its children, because it ignores their signal, and no other signal from
 /// within ends it.
 fn be_first(plan: &FirstProcess, report: &OwnedFd) -> ! {
-    let error = match prepare_enclosure(plan) {
+    // On this stack, which is all that stays.
+    let (plan, report) = (plan.clone(), report.as_raw_fd());
+    let error = match prepare_enclosure(&plan) {
         Ok(()) => 0,
         Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
     };
+    // SAFETY: the descriptor has been open since the fork.
+    let report = unsafe { BorrowedFd::borrow_raw(report) };
     let written = rustix::io::write(report, &error.to_ne_bytes());
     if error != 0 || written.is_err() {
         // SAFETY: ends this process at once, as a child of a threaded process has to.
@@ -110,9 +165,13 @@ fn be_first(plan: &FirstProcess, report: &OwnedFd) -> ! {
 fn prepare_enclosure(plan: &FirstProcess) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     rustix::process::setsid()?;
+    forget_memory()?;
+    // A server that has changed its user is not, and then neither its maps can be written nor its namespaces be
+    // joined. Whoever looks into this process now finds nothing.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?;
     write_to(c"/proc/self/setgroups", b"deny")?;
-    write_to(c"/proc/self/uid_map", &plan.user_map)?;
-    write_to(c"/proc/self/gid_map", &plan.group_map)?;
+    write_to(c"/proc/self/uid_map", plan.user_map.as_bytes())?;
+    write_to(c"/proc/self/gid_map", plan.group_map.as_bytes())?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let proc = c"proc".as_ptr();
     // SAFETY: all are NUL-terminated strings that live for ever; the last argument may be null.
@@ -125,10 +184,10 @@ fn prepare_enclosure(plan: &FirstProcess) -> io::Result<()> {
     set_action(libc::SIGCHLD, &ignored);
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true)?;
-    if let Some(filter) = &plan.filter {
-        seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error())?;
+    match plan.filter.get(..plan.steps) {
+        Some([]) | None => Ok(()),
+        Some(filter) => seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error()),
     }
-    forget_memory()
 }
 
 fn write_to(path: &CStr, text: &[u8]) -> io::Result<()> {
