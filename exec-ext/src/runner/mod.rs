@@ -342,7 +342,13 @@ impl Shared {
             let confined = shared.confined(id)?;
             let filed = Filed::create(&directory, &record, share).map_err(means)?;
             match spawn::spawn(&wanted, prepared, confined, kin) {
-                Ok(spawned) => Ok((record, filed, limits, spawned)),
+                Ok(spawned) => {
+                    if let Some(confinement) = &shared.config.confinement {
+                        // While the program goes its way.
+                        confinement.prepare_next();
+                    }
+                    Ok((record, filed, limits, spawned))
+                }
                 Err(error) => {
                     filed.remove();
                     Err(error)

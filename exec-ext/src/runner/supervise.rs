@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep_until};
 
 use super::blocking::blocking;
 use super::config::ExecutionsConfig;
-use super::confine::Confinement;
 use super::execution::{Channel, Execution, Stop};
 use super::leader::Leader;
 use super::prepared::Held;
@@ -35,7 +34,6 @@ pub(super) struct Supervisor {
     limits: Limits,
     pipe_grace: Duration,
     started: Instant,
-    confinement: Option<Arc<Confinement>>,
 }
 
 impl Supervisor {
@@ -108,16 +106,11 @@ impl Supervisor {
             limits,
             pipe_grace: config.pipe_grace,
             started: Instant::now(),
-            confinement: config.confinement.clone(),
         })
     }
 
     /// Sees the execution to its end and records it.
     pub(super) async fn run(mut self) {
-        if let Some(confinement) = self.confinement.take() {
-            // The program has begun: nobody waits for this now. It can only fail with the runtime.
-            let _ = blocking(move || confinement.prepare_next()).await;
-        }
         let (closing, watch_closing) = watch::channel(Closing::Open);
         let execution = Arc::clone(&self.execution);
         let (stdin, stdout, stderr) = (self.stdin.take(), self.stdout.take(), self.stderr.take());

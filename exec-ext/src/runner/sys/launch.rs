@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Resource, Rlimit};
 
@@ -96,8 +97,8 @@ pub(in crate::runner) struct ChildSetup {
 ///
 /// The first one of what it does until its exec has succeeded. There is no child then.
 pub(in crate::runner) fn launch(setup: &ChildSetup) -> io::Result<Pid> {
-    let stack = Stack::new()?;
-    let inner = setup.join.as_ref().map(|_| Stack::new()).transpose()?;
+    let stack = Stack::take()?;
+    let inner = setup.join.as_ref().map(|_| Stack::take()).transpose()?;
     let birth = Birth {
         setup,
         inner: inner.as_ref().map_or(ptr::null_mut(), Stack::top),
@@ -111,6 +112,7 @@ pub(in crate::runner) fn launch(setup: &ChildSetup) -> io::Result<Pid> {
     let blocked = Blocked::all();
     let child = start(body, &stack, libc::SIGCHLD, &birth);
     drop(blocked);
+    stack.give_back();
     let child = child?;
     let error = match birth.error.load(Ordering::Relaxed) {
         0 => None,
@@ -119,6 +121,9 @@ pub(in crate::runner) fn launch(setup: &ChildSetup) -> io::Result<Pid> {
     let started = if setup.join.is_some() {
         // The one that joined has done its part.
         wait_for(child);
+        if let Some(inner) = inner {
+            inner.give_back();
+        }
         Pid::from_raw(birth.inside.load(Ordering::Relaxed))
     } else {
         Some(child)
@@ -279,7 +284,29 @@ fn enter(setup: &ChildSetup) -> io::Result<()> {
 /// A stack for a new process, with a page below it that cannot be touched.
 struct Stack(*mut libc::c_void);
 
+// SAFETY: it is memory that belongs to this value alone, wherever that is.
+unsafe impl Send for Stack {}
+
+/// Stacks that are used again.
+static STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
+
+/// As many are kept: two for each program that is being started.
+const STACKS_KEPT: usize = 8;
+
 impl Stack {
+    fn take() -> io::Result<Self> {
+        let kept = STACKS.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.map_or_else(Self::new, Ok)
+    }
+
+    /// Leaves it to the next. Nobody runs on it any more.
+    fn give_back(self) {
+        let mut kept = STACKS.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < STACKS_KEPT {
+            kept.push(self);
+        }
+    }
+
     fn new() -> io::Result<Self> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
