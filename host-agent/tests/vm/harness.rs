@@ -32,6 +32,14 @@ pub(crate) fn wait_for<T>(what: &dyn Fn() -> String, mut look: impl FnMut() -> O
     }
 }
 
+/// Returns where the guest is that `make test-vm` makes.
+pub(crate) fn guest_image() -> PathBuf {
+    std::env::var_os("CHIRP_GUEST_IMAGE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guest/guest-test"),
+        PathBuf::from,
+    )
+}
+
 /// The kernel and the file system that a guest boots.
 pub(crate) struct Image {
     pub(crate) kernel: PathBuf,
@@ -50,10 +58,7 @@ impl Image {
 
     /// Returns copies.
     pub(crate) fn copied() -> Self {
-        let made = std::env::var_os("CHIRP_GUEST_IMAGE").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guest/guest-test"),
-            PathBuf::from,
-        );
+        let made = guest_image();
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let copy = |from: &Path| {
@@ -96,7 +101,12 @@ impl Machines {
     /// Starts an agent, as an ordinary user.
     pub(crate) fn new() -> Self {
         let image = Image::open();
-        let agent = Agent::start();
+        // An address of its own, at which it is found again after a restart.
+        let [a, b, c, ..] = *uuid::Uuid::new_v4().as_bytes();
+        let agent = Agent::start_from(&format!(
+            "[EmbeddedBroker]\nlisten_addr = 127.{a}.{b}.{}\n[Host]\nvm_gc_grace = 60\n",
+            c.clamp(1, 254)
+        ));
         let registry = tempfile::tempdir().unwrap();
         let mut config = QemuConfig::new(registry.path().join("machines"), &image.host_agent);
         config.broker = Some(agent.broker.parse().unwrap());

@@ -13,5 +13,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod driver;
+mod faults;
 mod harness;
 mod journey;

@@ -184,13 +184,16 @@ impl Qemu {
             (Operation::Shutdown, State::Running) => here.tell("system_powerdown").await,
             // A machine whose monitor is silent is killed whatever it is.
             (Operation::PowerOff, state) if !state.is_off() => here.power_off().await,
-            (Operation::Reset, State::Running | State::Paused | State::Stuck) => {
+            (Operation::Reset, State::Running) => here.tell("system_reset").await,
+            (Operation::Reset, State::Paused) => {
                 let mut monitor = here.monitor().await?;
                 here.say(&mut monitor, "system_reset").await?;
-                if state == State::Running {
-                    return Ok(());
-                }
                 here.say(&mut monitor, "cont").await
+            }
+            // What gave up is not trusted to begin anew.
+            (Operation::Reset, State::Stuck) => {
+                here.power_off().await?;
+                here.start(State::PoweredOff).await
             }
             (Operation::Pause, State::Running) => here.tell("stop").await,
             (Operation::Resume, State::Paused) => here.tell("cont").await,

@@ -1,0 +1,145 @@
+//! What goes wrong with machines that have a guest, and what is made of it.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use host_agent::hypervisor::{Blueprint, Operation, State};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::Lines;
+use crate::harness::{Machines, pid_of, wait_for};
+
+fn take(snapshot: &str) -> Operation {
+    Operation::TakeSnapshot {
+        snapshot: snapshot.to_owned(),
+        description: String::new(),
+    }
+}
+
+#[test]
+#[ignore = "boots a machine: make test-vm"]
+fn a_machine_goes_on_where_it_was_paused_snapshot_or_saved() {
+    let machines = Machines::new();
+    let before = machines.boot("worker");
+    let mut program = machines
+        .agent
+        .command(&[
+            "exec",
+            "--to",
+            "worker",
+            "--",
+            "sh",
+            "-c",
+            "i=0; while :; do i=$((i+1)); echo $i > count; echo line $i; sleep 0.2; done",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .map(crate::common::Process)
+        .unwrap();
+    let lines = Lines::of(program.0.stdout.take().unwrap());
+    lines.find("output while the program runs", |line| {
+        line.contains("line 3")
+    });
+
+    // Stopped processors take nothing away.
+    machines.operate("worker", Operation::Pause);
+    assert_eq!(machines.state("worker"), State::Paused);
+    machines.operate("worker", Operation::Resume);
+    lines.find("more output after the pause", |line| {
+        line.contains("line 6")
+    });
+
+    machines.operate("worker", take("now"));
+    machines.exec("worker", "touch /srv/after").expect(0);
+    machines.operate(
+        "worker",
+        Operation::RestoreSnapshot {
+            snapshot: Some("now".to_owned()),
+        },
+    );
+    // A new connection works, and what came after the snapshot has not been.
+    wait_for(
+        &|| format!("the guest to be back; {}", machines.told("worker")),
+        || (machines.exec("worker", "true").code == Some(0)).then_some(()),
+    );
+    let listed = machines.exec("worker", "ls /srv").expect(0).out;
+    assert!(
+        listed.contains("count") && !listed.contains("after"),
+        "{listed}"
+    );
+
+    // Off and on again, without a boot.
+    machines.operate("worker", Operation::Save);
+    assert_eq!(machines.state("worker"), State::Saved);
+    machines.operate("worker", Operation::Start);
+    wait_for(
+        &|| format!("the guest to be back; {}", machines.told("worker")),
+        || (machines.exec("worker", "ls /srv/count").code == Some(0)).then_some(()),
+    );
+    assert_eq!(machines.wait_ready("worker")["boot"], before["boot"]);
+}
+
+#[test]
+#[ignore = "boots a machine: make test-vm"]
+fn an_agent_that_was_killed_finds_its_machine_and_a_killed_machine_boots_anew() {
+    let mut machines = Machines::new();
+    let before = machines.boot("worker");
+    let pid = pid_of(&machines.folder("worker"));
+    machines.agent.process.signal(Signal::KILL);
+    machines.agent.process.code();
+    machines.agent.restart();
+    let after = machines.wait_ready("worker");
+    assert_eq!(after["boot"], before["boot"]);
+    assert_eq!(pid_of(&machines.folder("worker")), pid);
+    assert_eq!(machines.state("worker"), State::Running);
+
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    machines.wait_state("worker", State::Aborted);
+    machines.operate("worker", Operation::Start);
+    let anew = wait_for(
+        &|| format!("another boot; {}", machines.told("worker")),
+        || {
+            let guest = machines.agent.guest("worker")?;
+            (guest["state"] == "ready" && guest["boot"] != before["boot"]).then_some(guest)
+        },
+    );
+    assert_eq!(anew["id"], before["id"]);
+    machines.exec("worker", "true").expect(0);
+}
+
+#[test]
+#[ignore = "boots a machine: make test-vm"]
+fn a_guest_whose_kernel_panics_is_stuck_until_it_is_reset() {
+    let machines = Machines::new();
+    let blueprint = Blueprint {
+        // Else the kernel only writes a line about the signal.
+        append: Some("chirp.interval=1 unknown_nmi_panic".to_owned()),
+        ..machines.blueprint()
+    };
+    machines.operate("worker", Operation::Create(blueprint));
+    machines.operate("worker", Operation::Start);
+    let before = machines.wait_ready("worker");
+    let folder = std::fs::File::open(machines.folder("worker")).unwrap();
+    let folder = std::os::fd::AsRawFd::as_raw_fd(&folder);
+    let mut monitor = UnixStream::connect(format!("/proc/self/fd/{folder}/monitor.sock")).unwrap();
+    monitor
+        .write_all(b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"inject-nmi\"}\n")
+        .unwrap();
+    let mut heard = String::new();
+    while !heard.contains("GUEST_PANICKED") {
+        let mut buffer = [0; 4096];
+        let read = monitor.read(&mut buffer).unwrap();
+        assert!(read > 0, "{heard}\n{}", machines.told("worker"));
+        heard.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    drop(monitor);
+    assert_eq!(machines.state("worker"), State::Stuck);
+    machines.operate("worker", Operation::Reset);
+    wait_for(
+        &|| format!("another boot; {}", machines.told("worker")),
+        || {
+            let guest = machines.agent.guest("worker")?;
+            (guest["state"] == "ready" && guest["boot"] != before["boot"]).then_some(())
+        },
+    );
+}
