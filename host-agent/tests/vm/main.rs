@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod driver;
+mod empty_root;
 mod faults;
 mod harness;
 mod journey;
