@@ -933,7 +933,7 @@ fn a_job_changes_no_access_control_lists() {
     let (mut peer, mut stranger) = (server.guest(1), server.guest(3));
     let root = place.host(".");
     let command = format!(
-        "cd {} && echo 'address:* rwldax' >.__acl && cp .__acl d/.__acl && mkdir made && cp .__acl made && : >ready; until test -e go; do sleep 0.02; done",
+        "cd {} && echo 'address:* rwldax' >.__acl && cp .__acl d/.__acl && mkdir made && cp .__acl made && : >ready; i=0; until test -e go; do i=$((i+1)); test $i -lt 2500 || exit 9; sleep 0.02; done",
         root.display()
     );
     let id = create(&mut peer, &shell(&command, json!([])));

@@ -203,7 +203,7 @@ fn w06_a_task_path_leads_nowhere_but_into_the_sandbox() {
     let id = create(
         &mut guest,
         &shell(
-            "while test ! -e go; do sleep 0.02; done; echo new > out",
+            "i=0; until test -e go; do i=$((i+1)); test $i -lt 2500 || exit 9; sleep 0.02; done; echo new > out",
             &format!(
                 "{},{}",
                 file("OUTPUT", "/made", "out", "COPY"),

@@ -13,6 +13,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod leftovers;
+
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -81,6 +83,12 @@ impl World {
 
     pub async fn sh(&self, script: &str) -> Outcome {
         self.run(&sh(script), b"").await
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        leftovers::end_in(self.directory.path());
     }
 }
 

@@ -2,6 +2,8 @@
 //! [`Peer`]s that send lines and expect bytes.
 
 mod cutter;
+#[path = "../../../../exec-ext/tests/support/leftovers.rs"]
+mod leftovers;
 mod peer;
 mod place;
 mod server;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Server, is_root};
+use super::{Server, is_root, leftovers};
 
 /// The account that servers work as when the tests run as root.
 const ORDINARY: &str = "nobody";
@@ -114,5 +114,11 @@ impl Place {
     fn make_dir(&self, path: &Path) {
         fs::DirBuilder::new().mode(0o700).create(path).unwrap();
         self.give(path);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        leftovers::end_in(self.base.path());
     }
 }
