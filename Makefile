@@ -31,18 +31,18 @@ test: deps format lint docs deny unit fuzz
 # Also what is left out for time or for what it asks of the machine: 11,100 open files for ten thousand
 # connections.
 test-full: test
-	$(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored only -E 'not binary(vm)'
+	$(CARGO) nextest run --workspace --locked --no-fail-fast --run-ignored only -E 'not (binary(vm) | binary(libvirt))'
 
 # Brokers that take long to start; the light ones are in `make test`.
 test-brokers: deps
 	$(CARGO) build --workspace --bins --locked
-	$(CARGO) nextest run -p brokers -p host-agent --locked --no-fail-fast --run-ignored only -E 'not binary(vm)'
+	$(CARGO) nextest run -p brokers -p host-agent --locked --no-fail-fast --run-ignored only -E 'not (binary(vm) | binary(libvirt))'
 
-# Installs QEMU and builds the guest first. The server of the tests' guests is optimized little and large.
+# Installs QEMU and libvirt and builds the guest first. The server of the tests' guests is optimized little and large.
 test-vm: deps-vm
 	scripts/guest/image initramfs guest-test
 	$(CARGO) build --locked --bins -p chirp-server -p host-agent
-	$(CARGO) nextest run -p host-agent --locked --no-fail-fast --run-ignored only -E 'binary(vm)'
+	$(CARGO) nextest run -p host-agent --locked --no-fail-fast --run-ignored only -E 'binary(vm) | binary(libvirt)'
 
 guest-image: deps-vm
 	scripts/guest/image initramfs guest

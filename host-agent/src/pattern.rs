@@ -101,6 +101,24 @@ impl Pattern {
         self.takes_if(guest, true)
     }
 
+    /// Returns whether the pattern would take the guest of that machine if it were ready.
+    pub(crate) fn takes_machine(&self, name: &str, ids: &[MacId]) -> bool {
+        let none = String::new();
+        let ids: Vec<String> = ids.iter().map(MacId::to_string).collect();
+        let mut ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        if ids.is_empty() {
+            ids.push(&none);
+        }
+        ids.into_iter().any(|id| {
+            self.matches(Subject {
+                name,
+                id,
+                addresses: &[],
+                ready: true,
+            })
+        })
+    }
+
     fn takes_if(&self, guest: &GuestRecord, ready: bool) -> bool {
         let others = guest.addresses.iter().map(|address| address.ip.to_string());
         let addresses: Vec<_> = std::iter::once(guest.address.to_string())

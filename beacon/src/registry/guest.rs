@@ -55,6 +55,10 @@ impl fmt::Display for GuestState {
 pub struct Guest {
     pub(super) state: GuestState,
     pub(super) announcement: Announcement,
+    /// What the hypervisor calls its machine.
+    pub(super) known_as: Option<String>,
+    /// Since when its machine is paused or saved.
+    pub(super) paused_at: Option<Instant>,
     pub(super) peer: Option<IpAddr>,
     pub(super) why: String,
     pub(super) first_seen: SystemTime,
@@ -103,6 +107,8 @@ impl Guest {
         Self {
             state: GuestState::Joining,
             announcement,
+            known_as: None,
+            paused_at: None,
             peer,
             why: String::new(),
             first_seen: wall,
@@ -136,10 +142,12 @@ impl Guest {
         self.announcement.id
     }
 
-    /// Returns the guest's name: the one it announces, or its id where it announces none.
+    /// Returns the guest's name: its machine's, else the one it announces, else its id.
     #[must_use]
     pub fn name(&self) -> String {
-        if self.announcement.name.is_empty() {
+        if let Some(name) = &self.known_as {
+            name.clone()
+        } else if self.announcement.name.is_empty() {
             self.announcement.id.to_string()
         } else {
             self.announcement.name.clone()
@@ -158,10 +166,10 @@ impl Guest {
         &self.why
     }
 
-    /// Returns whether the guest can be given commands: ready, and not under suspicion.
+    /// Returns whether the guest can be given commands: ready, not under suspicion, and not paused.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.state == GuestState::Ready && !self.suspect
+        self.state == GuestState::Ready && !self.suspect && self.paused_at.is_none()
     }
 
     /// Returns where its Chirp server can be reached.
@@ -214,6 +222,7 @@ impl Guest {
             reachable: self.reachable,
             suspect: self.suspect,
             elsewhere: self.elsewhere,
+            paused: self.paused_at.is_some(),
             dropped: self.dropped,
         }
     }
@@ -253,7 +262,7 @@ impl Serialize for Guest {
 /// A guest as JSON shows it. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GuestRecord {
-    /// Its name, or its id where it announces none.
+    /// Its machine's name; without a hypervisor the one it announces, or its id where it announces none.
     pub name: String,
     /// Its id.
     pub id: MacId,
@@ -308,6 +317,9 @@ pub struct GuestRecord {
     /// Whether its announcements come from an address that it does not announce, as behind address translation.
     #[serde(default)]
     pub elsewhere: bool,
+    /// Whether its machine is paused or saved.
+    #[serde(default)]
+    pub paused: bool,
     /// Beacons of it that were dropped: duplicates, stale ones, more than the limit.
     pub dropped: u64,
 }

@@ -107,6 +107,7 @@ impl Registry {
         self.counters.beacons += 1;
         let why = "announced itself".to_owned();
         let mut guest = Guest::new(heard.said.clone(), heard.peer, heard.now, heard.wall);
+        guest.known_as = self.names.get(&heard.said.id).cloned();
         guest.why.clone_from(&why);
         guest.last_seq = heard.seq();
         guest.window = (heard.now, 1);
@@ -332,7 +333,17 @@ fn update(guest: &mut Guest, heard: &Heard<'_>) {
     guest.probes_failed = 0;
     guest.probe_at = None;
     guest.connection_lost = false;
+    // What was said before the pause may be heard after it; what is said later shows that it goes on.
+    if guest
+        .paused_at
+        .is_some_and(|at| heard.now.saturating_duration_since(at) > ON_THE_WAY)
+    {
+        guest.paused_at = None;
+    }
 }
+
+/// How long a beacon may be on its way.
+const ON_THE_WAY: Duration = Duration::from_secs(5);
 
 /// Returns the event that ends the commands of a guest's present run.
 pub(super) fn lost(guest: &Guest, why: &str) -> EventKind {

@@ -7,6 +7,7 @@
 mod event;
 mod guest;
 mod handle;
+mod machine;
 mod outcome;
 mod snapshot;
 mod tick;
@@ -74,6 +75,8 @@ pub struct Registry {
     deadlines: BTreeSet<(Instant, MacId)>,
     /// Guests that are gone or left, oldest first: who makes room when the list is full.
     tombstones: BTreeSet<(Instant, MacId)>,
+    /// What the hypervisor calls the machines of these ids.
+    names: HashMap<MacId, String>,
     broker_down: bool,
     last_tick: Option<Instant>,
     /// A moment in both clocks, from the newest beacon.
@@ -95,6 +98,7 @@ impl Registry {
             guests: HashMap::new(),
             deadlines: BTreeSet::new(),
             tombstones: BTreeSet::new(),
+            names: HashMap::new(),
             broker_down: false,
             last_tick: None,
             clocks: None,
@@ -247,6 +251,10 @@ fn next_for(guest: &Guest, config: &RegistryConfig, broker_down: bool) -> Instan
         GuestState::Late => guest.gone_after(config.grace),
         GuestState::Joining | GuestState::Ready => guest.late_after(config.grace),
     };
+    if guest.paused_at.is_some() {
+        // Nothing can be due; looked at again in a while all the same.
+        return guest.queued_at + config.grace;
+    }
     let silence = (!broker_down).then(|| guest.alive_at + limit);
     [silence, guest.check_at, guest.probe_at]
         .into_iter()

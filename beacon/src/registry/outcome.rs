@@ -134,7 +134,8 @@ impl Registry {
     /// Takes the news that a guest's connection to the broker ended without BYE; asks for a probe.
     pub fn publisher_lost(&mut self, id: MacId, now: Instant) -> Vec<Event> {
         match self.guests.get_mut(&id) {
-            Some(guest) if guest.state.is_registered() => {
+            // While it is paused nobody answers the broker either.
+            Some(guest) if guest.state.is_registered() && guest.paused_at.is_none() => {
                 guest.connection_lost = true;
                 guest.probes_failed = 0;
             }
@@ -192,7 +193,11 @@ impl Registry {
     fn current(&mut self, id: MacId, boot: &str, run: &str) -> Option<&mut Guest> {
         self.guests.get_mut(&id).filter(|guest| {
             let said = &guest.announcement;
-            guest.state.is_registered() && said.boot == boot && said.run == run
+            // What a paused guest does not answer says nothing.
+            guest.state.is_registered()
+                && guest.paused_at.is_none()
+                && said.boot == boot
+                && said.run == run
         })
     }
 

@@ -807,3 +807,73 @@ fn a_guest_that_moves_is_no_two_guests_whatever_was_under_way() {
     }
     assert!(!host.registry.get(moved.id).unwrap().record().suspect);
 }
+
+#[test]
+fn a_paused_guest_has_no_deadlines_and_then_a_full_grace() {
+    let mut host = Host::new();
+    let said = guest(1, "r", 1);
+    host.ready(&said);
+    host.pass(25.0);
+    let now = host.now;
+    assert_eq!(host.registry.paused(said.id, true, now).len(), 1);
+    assert!(host.registry.paused(said.id, true, now).is_empty());
+    assert!(!host.registry.get(said.id).unwrap().is_ready());
+    assert!(host.registry.publisher_lost(said.id, now).is_empty());
+    for _ in 0..100 {
+        assert_eq!(host.pass(9.0), [] as [String; 0]);
+    }
+    // What does not answer is the pause.
+    assert_eq!(host.probed(&said, refused()), [] as [String; 0]);
+    assert_eq!(host.state(&said), GuestState::Ready);
+    let now = host.now;
+    assert_eq!(host.registry.paused(said.id, false, now).len(), 1);
+    assert!(host.registry.get(said.id).unwrap().is_ready());
+    for _ in 0..29 {
+        host.pass(1.0);
+    }
+    assert_eq!(host.state(&said), GuestState::Ready);
+    host.pass(2.0);
+    assert_eq!(host.state(&said), GuestState::Late);
+}
+
+#[test]
+fn a_beacon_long_after_the_pause_ends_it_and_one_on_its_way_does_not() {
+    let mut host = Host::new();
+    host.ready(&guest(1, "r", 1));
+    let now = host.now;
+    let id = guest(1, "r", 1).id;
+    host.registry.paused(id, true, now);
+    host.pass(2.0);
+    host.hear(Word::StillAlive, &guest(1, "r", 2));
+    assert!(host.registry.get(id).unwrap().record().paused);
+    host.pass(8.0);
+    host.hear(Word::StillAlive, &guest(1, "r", 3));
+    assert!(!host.registry.get(id).unwrap().record().paused);
+}
+
+#[test]
+fn a_machine_that_is_turned_off_ends_its_guest_at_once() {
+    let mut host = Host::new();
+    let said = guest(1, "r", 1);
+    host.ready(&said);
+    let now = host.now;
+    let events = host
+        .registry
+        .stopped(said.id, "its machine was turned off", now);
+    assert!(matches!(events[0].kind, EventKind::CommandsLost { .. }));
+    assert_eq!(host.state(&said), GuestState::Gone);
+    assert!(host.registry.stopped(said.id, "again", now).is_empty());
+}
+
+#[test]
+fn the_hypervisors_name_counts_more_than_the_announced_one() {
+    let mut host = Host::new();
+    let said = guest(1, "r", 1);
+    let names = std::collections::HashMap::from([(said.id, "machine".to_owned())]);
+    host.registry.set_names(names);
+    host.ready(&said);
+    assert_eq!(host.registry.get(said.id).unwrap().name(), "machine");
+    assert!(host.registry.is_named(said.id));
+    host.registry.set_names(std::collections::HashMap::new());
+    assert_ne!(host.registry.get(said.id).unwrap().name(), "machine");
+}

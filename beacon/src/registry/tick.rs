@@ -36,6 +36,8 @@ impl Registry {
             return self.deadlines.retain(|&(_, queued)| queued != id);
         };
         let age = now.saturating_duration_since(guest.alive_at);
+        let paused = guest.paused_at.is_some();
+        let down = down || paused;
         if !guest.state.is_registered() {
             if age >= self.config.tombstone {
                 return self.forget(id);
@@ -45,8 +47,8 @@ impl Registry {
             self.end(id, &why, now, events);
         } else {
             let late = !down && guest.state != GuestState::Late && age >= guest.late_after(grace);
-            let check = guest.check_at.is_some_and(|at| at <= now);
-            let probe = guest.probe_at.is_some_and(|at| at <= now);
+            let check = !paused && guest.check_at.is_some_and(|at| at <= now);
+            let probe = !paused && guest.probe_at.is_some_and(|at| at <= now);
             if late {
                 let why = format!("no beacon for {} s", age.as_secs());
                 events.extend(self.enter(id, GuestState::Late, &why, now));

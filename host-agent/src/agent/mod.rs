@@ -6,11 +6,12 @@
 
 pub(crate) mod check;
 pub(crate) mod exec;
+pub(crate) mod machines;
 mod notice;
 pub(crate) mod service;
 mod snapshot;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use beacon::registry::{
     Snapshot, Target,
 };
 use beacon::subscriber::Heard;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use host_agent::hypervisor::{Machine, State};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +41,9 @@ const NOTICES_KEPT: usize = 1024;
 
 /// Questions that may wait for the agent.
 const QUESTIONS_MAX: usize = 64;
+
+/// Unknown guests that wait until the hypervisor has been asked; more are asked for with their next beacons.
+const WAITING_MAX: usize = 256;
 
 /// Guests and announcements that are refused are logged this often, all of a kind together.
 const REFUSED_EVERY: Duration = Duration::from_secs(60);
@@ -59,6 +64,20 @@ enum Question {
     Guests(Which, oneshot::Sender<Vec<GuestRecord>>),
     Events(oneshot::Sender<(Vec<GuestRecord>, broadcast::Receiver<Arc<Notice>>)>),
     Presence(oneshot::Sender<Presence>),
+    Machines(Vec<Machine>, oneshot::Sender<()>),
+    Power(Vec<MacId>, Power, oneshot::Sender<()>),
+    Tell(Box<Notice>, oneshot::Sender<()>),
+}
+
+/// What was done to a guest's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Power {
+    /// It is paused, saved, or about to be.
+    Paused,
+    /// It goes on.
+    Resumed,
+    /// It is off, or starts from the beginning.
+    Ended(&'static str),
 }
 
 /// Which guests are asked for.
@@ -92,6 +111,24 @@ impl Handle {
         self.ask(Question::Events).await
     }
 
+    /// Tells the agent which machines the hypervisor has.
+    pub(crate) async fn machines(&self, machines: Vec<Machine>) -> Result<(), Stopping> {
+        self.ask(|answer| Question::Machines(machines, answer))
+            .await
+    }
+
+    /// Tells the agent what was done to the machine of these ids.
+    pub(crate) async fn power(&self, ids: Vec<MacId>, power: Power) -> Result<(), Stopping> {
+        self.ask(|answer| Question::Power(ids, power, answer)).await
+    }
+
+    /// Tells everybody who listens. An agent that stops need not be told.
+    pub(crate) async fn tell(&self, notice: Notice) {
+        let _ = self
+            .ask(|answer| Question::Tell(Box::new(notice), answer))
+            .await;
+    }
+
     /// Returns whether the broker is heard, and what was counted.
     pub(crate) async fn presence(&self) -> Result<Presence, Stopping> {
         self.ask(Question::Presence).await
@@ -117,6 +154,10 @@ pub(crate) struct AgentConfig {
     pub(crate) grace: Duration,
     /// `Host.accept_unknown_guests`.
     pub(crate) accept_unknown: bool,
+    /// The machines that the hypervisor has at the start.
+    pub(crate) machines: Vec<Machine>,
+    /// Is told when a guest announces itself that no machine is known of; none without a hypervisor.
+    pub(crate) unknown: Option<Arc<Notify>>,
     /// Where the guests are written down, if anywhere.
     pub(crate) snapshot: Option<PathBuf>,
 }
@@ -143,6 +184,8 @@ pub(crate) struct Agent {
     running: HashSet<(MacId, Kind)>,
     permits: Arc<Semaphore>,
     keeper: Option<Keeper>,
+    /// What unknown guests said last, until the hypervisor has been asked for them.
+    waiting: HashMap<MacId, (Beacon, Option<IpAddr>)>,
     refused: Rarely,
     full: Rarely,
     too_many: Rarely,
@@ -209,6 +252,7 @@ impl Agent {
             running: HashSet::new(),
             permits: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
             keeper,
+            waiting: HashMap::new(),
             refused: Rarely::default(),
             full: Rarely::default(),
             too_many: Rarely::default(),
@@ -218,11 +262,15 @@ impl Agent {
 
     /// Runs until the token is cancelled. Checks that run then are dropped.
     pub(crate) async fn run(mut self, token: CancellationToken) {
+        let machines = std::mem::take(&mut self.config.machines);
+        self.learn_machines(&machines);
         if let Some(path) = self.config.snapshot.clone() {
             match tokio::task::spawn_blocking(move || snapshot::read(&path)).await {
                 Ok(read) => self.remember(read),
                 Err(error) => self.remember(Err(std::io::Error::other(error))),
             }
+            // Those that were read have their machines' names and pauses now.
+            self.learn_machines(&machines);
         }
         loop {
             let deadline = self
@@ -268,8 +316,6 @@ impl Agent {
     fn remember(&mut self, read: std::io::Result<Option<Snapshot>>) {
         let restored = match read {
             Ok(None) => return,
-            // No hypervisor can tell the agent yet who is known.
-            Ok(Some(_)) if !self.config.accept_unknown => return,
             Ok(Some(snapshot)) => self
                 .registry
                 .restore(snapshot, Instant::now(), SystemTime::now())
@@ -277,7 +323,12 @@ impl Agent {
             Err(error) => Err(error.to_string()),
         };
         match restored {
-            Ok(events) => self.act(events),
+            Ok(events) => {
+                self.act(events);
+                if !self.config.accept_unknown {
+                    self.drop_unknown();
+                }
+            }
             Err(error) => tracing::warn!(
                 event = "snapshot.unusable", path = ?self.config.snapshot, %error,
                 "the guests that were written down cannot be read; they are known by their next beacons"
@@ -316,7 +367,15 @@ impl Agent {
         if !self.config.accept_unknown
             && let Some(said) = &beacon.announcement
             && self.registry.get(said.id).is_none()
+            && !self.registry.is_named(said.id)
         {
+            if let Some(unknown) = &self.config.unknown {
+                if self.waiting.len() < WAITING_MAX || self.waiting.contains_key(&said.id) {
+                    self.waiting.insert(said.id, (beacon.clone(), peer));
+                }
+                unknown.notify_one();
+                return;
+            }
             if self.refused.may_speak(now) {
                 tracing::warn!(
                     id = %said.id, name = said.name,
@@ -324,6 +383,12 @@ impl Agent {
                 );
             }
             return;
+        }
+        if let (Some(said), Some(unknown)) = (&beacon.announcement, &self.config.unknown)
+            && self.registry.get(said.id).is_none()
+            && !self.registry.is_named(said.id)
+        {
+            unknown.notify_one();
         }
         let before = self.registry.counters();
         let events = self.registry.handle(beacon, peer, now, SystemTime::now());
@@ -421,13 +486,88 @@ impl Agent {
         }
     }
 
-    fn answer(&self, question: Question) {
+    /// Takes what the hypervisor has: names for ids, and what is paused.
+    fn learn_machines(&mut self, machines: &[Machine]) {
+        let names = machines
+            .iter()
+            .flat_map(|machine| machine.macs.iter().map(|&mac| (mac, machine.name.clone())))
+            .collect();
+        self.registry.set_names(names);
+        let now = Instant::now();
+        for machine in machines {
+            let paused = match machine.state {
+                State::Paused | State::Saved => true,
+                State::Running => false,
+                _ => continue,
+            };
+            for &mac in &machine.macs {
+                let events = self.registry.paused(mac, paused, now);
+                self.act(events);
+            }
+        }
+        for (id, (beacon, peer)) in std::mem::take(&mut self.waiting) {
+            if self.registry.is_named(id) {
+                self.hear_beacon(&beacon, peer, now);
+            } else if self.refused.may_speak(now) {
+                let name = beacon.announcement.as_ref().map(|said| &said.name);
+                tracing::warn!(
+                    %id, ?name,
+                    "refused a guest that the hypervisor has no machine of; Host.accept_unknown_guests = yes \
+                     takes it on"
+                );
+            }
+        }
+    }
+
+    /// Ends guests that were written down and that no machine is known of.
+    fn drop_unknown(&mut self) {
+        let unknown: Vec<MacId> = self
+            .registry
+            .guests()
+            .map(beacon::registry::Guest::id)
+            .filter(|&id| !self.registry.is_named(id))
+            .collect();
+        for id in unknown {
+            let why = "the hypervisor has no machine of it";
+            let events = self.registry.stopped(id, why, Instant::now());
+            self.act(events);
+        }
+    }
+
+    fn power(&mut self, ids: &[MacId], power: Power) {
+        let now = Instant::now();
+        for &id in ids {
+            let events = match power {
+                Power::Paused => self.registry.paused(id, true, now),
+                Power::Resumed => self.registry.paused(id, false, now),
+                Power::Ended(why) => self.registry.stopped(id, why, now),
+            };
+            self.act(events);
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
         // An asker that is gone needs no answer.
         match question {
             Question::Guests(which, answer) => drop(answer.send(self.guests(which))),
             Question::Events(answer) => {
                 let guests = self.guests(Which::Registered);
                 drop(answer.send((guests, self.notices.subscribe())));
+            }
+            Question::Machines(machines, answer) => {
+                self.learn_machines(&machines);
+                // Who asked only waits for it to be done.
+                let _ = answer.send(());
+            }
+            Question::Power(ids, power, answer) => {
+                self.power(&ids, power);
+                // Who asked only waits for it to be done.
+                let _ = answer.send(());
+            }
+            Question::Tell(notice, answer) => {
+                self.tell(*notice);
+                // Who asked only waits for it to be done.
+                let _ = answer.send(());
             }
             Question::Presence(answer) => drop(answer.send(Presence {
                 broker_up: self.broker_up,

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -9,11 +10,12 @@ use beacon::Credentials;
 use beacon::broker::{Broker, BrokerConfig, Role, User, raise_open_files};
 use beacon::net::{HostPort, new_id};
 use beacon::subscriber::{SubscriberConfig, subscribe};
-use tokio::sync::mpsc;
+use host_agent::hypervisor::Machines;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Agent, AgentConfig, Sources, snapshot};
+use super::{Agent, AgentConfig, Sources, machines, snapshot};
 use crate::api::http::{Api, router};
 use crate::api::socket::ApiListener;
 use crate::config::{Config, GuestsFile};
@@ -48,7 +50,19 @@ pub(crate) async fn serve(
         heard,
         token.clone(),
     ));
+    let machines = Machines::new(
+        config
+            .hypervisor
+            .driver(None, broker_addresses.last().copied())?,
+    );
+    let unknown = (!config.hypervisor.is_none()).then(|| Arc::new(Notify::new()));
     let settings = AgentConfig {
+        machines: if unknown.is_some() {
+            first_look(&machines).await
+        } else {
+            Vec::new()
+        },
+        unknown: unknown.clone(),
         grace: config.grace,
         accept_unknown: config.accept_unknown,
         snapshot: match &config.guests_file {
@@ -59,6 +73,17 @@ pub(crate) async fn serve(
     };
     let (agent, handle) = Agent::new(settings, Sources { presence, lost });
     tasks.spawn(agent.run(token.clone()));
+    if let Some(unknown) = unknown {
+        let watchdog = config.hypervisor.watchdog;
+        let watch = machines::watch(
+            machines.clone(),
+            handle.clone(),
+            unknown,
+            watchdog,
+            token.clone(),
+        );
+        tasks.spawn(watch);
+    }
 
     tracing::info!(
         socket = %socket.display(), ?broker_addresses, grace_s = config.grace.as_secs_f64(),
@@ -66,6 +91,7 @@ pub(crate) async fn serve(
     );
     let api = Api {
         agent: handle,
+        machines,
         broker_addresses: broker_addresses.into(),
         token: token.clone(),
         tasks: tasks.clone(),
@@ -93,6 +119,43 @@ pub(crate) async fn serve(
         Err(_aborted) => Ok(()),
     }
 }
+
+/// Says what the driver lacks, and returns the machines that there are at the start.
+async fn first_look(machines: &Machines) -> Vec<host_agent::hypervisor::Machine> {
+    let driver = machines.driver();
+    let looked = tokio::time::timeout(LOOK_WITHIN, async {
+        for finding in driver.check().await? {
+            if finding.ok {
+                tracing::info!(driver = driver.name(), "{}", finding.what);
+            } else {
+                tracing::warn!(
+                    driver = driver.name(),
+                    remedy = finding.remedy,
+                    "{}",
+                    finding.what
+                );
+            }
+        }
+        machines.list().await
+    });
+    match looked.await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::warn!(driver = driver.name(), %error, "the hypervisor does not tell its machines");
+            Vec::new()
+        }
+        Err(_) => {
+            tracing::warn!(
+                driver = driver.name(),
+                "the hypervisor takes too long to answer"
+            );
+            Vec::new()
+        }
+    }
+}
+
+/// How long the agent waits for the hypervisor before it goes on without.
+const LOOK_WITHIN: Duration = Duration::from_secs(20);
 
 struct Embedded {
     addresses: Vec<SocketAddr>,

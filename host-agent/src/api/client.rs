@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::{Bytes, BytesMut};
+use host_agent::hypervisor::{Finding, Operation};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, Uri};
@@ -12,7 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::socket;
-use super::types::{AgentInfo, ErrorBody, ExecCall, GuestList};
+use super::types::{
+    AgentInfo, ErrorBody, ExecCall, GuestList, MachineCall, MachineInfo, MachineList,
+};
 use crate::error::SocketError;
 
 /// Bytes of an answer that is read whole: 10,000 guests of some 1 KiB each, and room.
@@ -79,6 +82,41 @@ impl ApiClient {
     /// Runs a program on guests. Dropping the answer before its end ends the program everywhere.
     pub(crate) async fn exec(&self, call: &ExecCall) -> anyhow::Result<Lines> {
         self.post("/exec", call).await.map(Lines::new)
+    }
+
+    /// Asks for the machines and their guests.
+    pub(crate) async fn machines(&self) -> anyhow::Result<MachineList> {
+        self.json("/machines").await
+    }
+
+    /// Asks whether the driver of machines can work.
+    pub(crate) async fn machines_check(&self) -> anyhow::Result<Vec<Finding>> {
+        self.json("/machines/check").await
+    }
+
+    /// Asks something of a machine: `machine`, `snapshots`, `performance` or `console`.
+    pub(crate) async fn machine<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        what: &str,
+    ) -> anyhow::Result<T> {
+        self.json(&format!("/machine?name={}&what={what}", query_value(name)))
+            .await
+    }
+
+    /// Does something to a machine.
+    pub(crate) async fn operate(
+        &self,
+        machine: &str,
+        operation: Operation,
+    ) -> anyhow::Result<Option<MachineInfo>> {
+        let call = MachineCall {
+            machine: machine.to_owned(),
+            operation,
+        };
+        let answer = self.post("/machine", &call).await?;
+        serde_json::from_slice(&collect(answer).await?)
+            .context("the agent's answer to /machine is not understood")
     }
 
     async fn json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {

@@ -13,12 +13,14 @@ use axum::{Json, Router};
 use beacon::registry::{GuestRecord, GuestState};
 use bytes::Bytes;
 use futures_util::stream;
+use host_agent::hypervisor::{self, Machines};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::machines;
 use super::types::{AgentInfo, ErrorBody, ExecCall, GuestList, Notice, Target, usable};
 use crate::agent::{Handle, Stopping, Which, exec};
 use crate::pattern::{BadPattern, Pattern};
@@ -28,6 +30,8 @@ use crate::pattern::{BadPattern, Pattern};
 pub(crate) struct Api {
     /// The agent.
     pub(crate) agent: Handle,
+    /// The hypervisor's machines.
+    pub(crate) machines: Machines,
     /// Where the embedded broker listens.
     pub(crate) broker_addresses: Arc<[SocketAddr]>,
     /// Ends streamed answers when the agent stops.
@@ -43,6 +47,9 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/guests", get(guests))
         .route("/events", get(events))
         .route("/exec", post(run))
+        .route("/machines", get(machines::list))
+        .route("/machines/check", get(machines::check))
+        .route("/machine", get(machines::question).post(machines::operate))
         .with_state(api)
 }
 
@@ -71,6 +78,9 @@ pub(crate) enum ApiError {
         /// The reason.
         why: String,
     },
+    /// The hypervisor or its driver.
+    #[error(transparent)]
+    Machine(#[from] hypervisor::Error),
     /// The request to run is malformed.
     #[error("the program's request: {0}")]
     Request(String),
@@ -78,11 +88,12 @@ pub(crate) enum ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = match self {
+        let status = match &self {
             Self::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Pattern(_) | Self::Request(_) => StatusCode::BAD_REQUEST,
             Self::NoMatch { .. } => StatusCode::NOT_FOUND,
             Self::NotReady { .. } => StatusCode::CONFLICT,
+            Self::Machine(error) => machines::status(error),
         };
         (
             status,

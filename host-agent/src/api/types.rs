@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use beacon::mac::MacId;
 use beacon::registry::{Counters, GuestRecord, GuestState};
 use exec_ext::status::Status;
+use host_agent::hypervisor::{Machine, Operation};
+use host_agent::watchdog::Action;
 use serde::{Deserialize, Serialize};
 
 /// `GET /agent`: the agent itself.
@@ -31,7 +33,50 @@ pub(crate) struct GuestList {
 
 /// Returns whether a guest can be given work.
 pub(crate) fn usable(guest: &GuestRecord) -> bool {
-    guest.state == GuestState::Ready && !guest.suspect
+    guest.state == GuestState::Ready && !guest.suspect && !guest.paused
+}
+
+/// `GET /machines`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MachineList {
+    /// The driver that tells them.
+    pub(crate) driver: String,
+    /// The machines, in the hypervisor's order.
+    pub(crate) machines: Vec<MachineInfo>,
+}
+
+/// A machine with its guests, of which it has one at most unless somebody lies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MachineInfo {
+    /// The machine.
+    pub(crate) machine: Machine,
+    /// The guests that announce one of its ids.
+    pub(crate) guests: Vec<GuestRecord>,
+}
+
+impl MachineInfo {
+    /// Returns a machine with those of the guests that are its own.
+    pub(crate) fn new(machine: Machine, guests: &[GuestRecord]) -> Self {
+        Self {
+            guests: guests
+                .iter()
+                .filter(|guest| machine.macs.contains(&guest.id))
+                .cloned()
+                .collect(),
+            machine,
+        }
+    }
+}
+
+/// `POST /machine`: does something to a machine. The answer is the machine as it is then, or null where it is
+/// no more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MachineCall {
+    /// Its name or uuid.
+    pub(crate) machine: String,
+    /// What is to be done.
+    pub(crate) operation: Operation,
 }
 
 /// One line of `GET /events`.
@@ -77,6 +122,18 @@ pub(crate) enum Notice {
         time: f64,
         /// Whether it is there.
         up: bool,
+        /// The reason.
+        why: String,
+    },
+    /// The watchdog decided about a machine.
+    #[serde(rename = "watchdog.restart")]
+    Watchdog {
+        /// When, in seconds since 1970.
+        time: f64,
+        /// The machine's name.
+        machine: String,
+        /// What it does.
+        action: Action,
         /// The reason.
         why: String,
     },

@@ -84,7 +84,7 @@ fn only(notice: Notice, pattern: Option<&Pattern>) -> Option<Notice> {
         Notice::State { ref guest, .. } | Notice::Note { ref guest, .. } => {
             pattern.takes(guest).then_some(notice)
         }
-        Notice::Broker { .. } | Notice::Lagged { .. } => Some(notice),
+        Notice::Broker { .. } | Notice::Watchdog { .. } | Notice::Lagged { .. } => Some(notice),
     }
 }
 
@@ -126,6 +126,15 @@ fn readable(notice: &Notice) -> String {
             up: false,
             why,
         } => format!("{} broker is down: {why}", at(*time)),
+        Notice::Watchdog {
+            time,
+            machine,
+            action,
+            why,
+        } => format!(
+            "{} watchdog: {action} of machine {machine}: {why}",
+            at(*time)
+        ),
         Notice::Lagged { missed } => {
             format!("missed {missed} changes; the guests as they are now:")
         }

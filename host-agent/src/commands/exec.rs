@@ -11,6 +11,7 @@ use exec_ext::request::ExecRequest;
 use exec_ext::status::Status;
 
 use super::AgentArguments;
+use super::boot::BootArguments;
 use crate::api::client::ApiClient;
 use crate::api::types::{ExecCall, ExecFrame, Target};
 use crate::output::{self, Prefixed, Stream};
@@ -29,6 +30,8 @@ use crate::output::{self, Prefixed, Stream};
 pub(crate) struct Arguments {
     #[command(flatten)]
     agent: AgentArguments,
+    #[command(flatten)]
+    boot: BootArguments,
     /// Which guests.
     #[arg(long, value_name = "PATTERN")]
     to: String,
@@ -60,6 +63,15 @@ Exit codes:
   4  no agent is running";
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let agent = arguments.agent.clone();
+    let started = arguments.boot.boot(&agent, &arguments.to).await?;
+    let done = work(arguments).await;
+    let ended = started.end(&agent).await;
+    let code = done?;
+    ended.map(|()| code)
+}
+
+async fn work(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = arguments.agent.client()?;
     let call = ExecCall {
         to: arguments.to.clone(),

@@ -8,7 +8,7 @@ use beacon::registry::GuestRecord;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{AgentArguments, events, watch};
+use super::{AgentArguments, boot, events, watch};
 use crate::output;
 
 /// Lists the guests.
@@ -76,10 +76,7 @@ pub(super) fn table(guests: &[GuestRecord]) -> String {
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(guests.iter().map(|guest| {
-        let mut state = guest.state.to_string();
-        if guest.suspect {
-            state.push_str(", suspect");
-        }
+        let mut state = boot::state_of(guest);
         if let Some(peer) = guest.peer.filter(|_| guest.elsewhere) {
             // As behind address translation, and worth a look elsewhere.
             state.push_str(&format!(", from {peer}"));

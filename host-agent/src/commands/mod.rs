@@ -1,5 +1,6 @@
 //! The command line: one file for each command, with its arguments, help and body.
 
+pub(crate) mod boot;
 mod carry;
 mod demo;
 mod events;
@@ -8,6 +9,7 @@ mod guests;
 mod pull;
 mod push;
 mod serve;
+mod vm;
 mod wait;
 mod watch;
 
@@ -42,9 +44,9 @@ Exit codes:
   0  success
   1  failure; exec, push: on at least one guest
   2  the command line is wrong
-  3  no guest matches, or one that does is not ready
+  3  no guest matches, or one that does is not ready; vm: no such machine, or its state forbids it
   4  no agent is running (start one with `host-agent serve`), or it went away
-  5  wait: the time is over";
+  5  wait, vm start --wait: the time is over";
 
 /// What to do. The help of each is the documentation of its arguments.
 #[derive(Debug, Subcommand)]
@@ -56,6 +58,7 @@ pub(crate) enum Command {
     Exec(exec::Arguments),
     Push(push::Arguments),
     Pull(pull::Arguments),
+    Vm(vm::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]
     Carry(carry::Arguments),
@@ -75,11 +78,11 @@ impl Command {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AgentArguments {
     /// The agent's settings file, for its Host.api_socket.
-    #[arg(long, value_name = "FILE", env = "HOST_AGENT_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "HOST_AGENT_CONFIG", global = true)]
     pub(crate) config: Option<PathBuf>,
     /// The agent's API socket [default: Host.api_socket, else host-agent.sock in $XDG_RUNTIME_DIR, in
     /// /run/user/UID or in /tmp/host-agent-UID]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     pub(crate) socket: Option<PathBuf>,
 }
 
@@ -136,6 +139,7 @@ pub(crate) async fn run(command: Command) -> ExitCode {
         Command::Exec(arguments) => exec::run(arguments).await,
         Command::Push(arguments) => push::run(arguments).await,
         Command::Pull(arguments) => pull::run(arguments).await,
+        Command::Vm(arguments) => vm::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Carry(arguments) => carry::run(arguments).await,
     };
@@ -165,6 +169,19 @@ fn code_of(error: &anyhow::Error) -> ExitCode {
     }
     if error.is::<NotReady>() {
         return ExitCode::from(3);
+    }
+    if let Some(error) = error.downcast_ref::<host_agent::hypervisor::Error>() {
+        use host_agent::hypervisor::Error as Machine;
+        return ExitCode::from(match error {
+            Machine::NoSuchMachine { .. }
+            | Machine::NoSuchSnapshot { .. }
+            | Machine::Ambiguous { .. }
+            | Machine::Exists { .. }
+            | Machine::WrongState { .. }
+            | Machine::Busy { .. } => 3,
+            Machine::BadName { .. } | Machine::BadArgument { .. } => 2,
+            _ => 1,
+        });
     }
     match error
         .downcast_ref::<Refusal>()

@@ -9,6 +9,7 @@ use chirp_client::transfer::{self, TransferOptions};
 use clap::Args;
 
 use super::AgentArguments;
+use super::boot::BootArguments;
 use super::push::{CONNECT_WITHIN, told};
 use crate::{guest, output};
 
@@ -22,6 +23,8 @@ use crate::{guest, output};
 pub(crate) struct Arguments {
     #[command(flatten)]
     agent: AgentArguments,
+    #[command(flatten)]
+    boot: BootArguments,
     /// Which guest: its name, id or address, or a pattern that takes only one.
     #[arg(long, value_name = "NAME")]
     from: String,
@@ -46,6 +49,15 @@ Exit codes:
   4  no agent is running";
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let agent = arguments.agent.clone();
+    let started = arguments.boot.boot(&agent, &arguments.from).await?;
+    let done = work(arguments).await;
+    let ended = started.end(&agent).await;
+    let code = done?;
+    ended.map(|()| code)
+}
+
+async fn work(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = arguments.agent.client()?;
     let source = guest::path(&arguments.source)?;
     let guests = super::ready(&client, &arguments.from).await?;

@@ -12,6 +12,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 
 use super::AgentArguments;
+use super::boot::BootArguments;
 use crate::api::types::Target;
 use crate::{guest, output};
 
@@ -25,6 +26,8 @@ use crate::{guest, output};
 pub(crate) struct Arguments {
     #[command(flatten)]
     agent: AgentArguments,
+    #[command(flatten)]
+    boot: BootArguments,
     /// Which guests: globs over name, id and address, separated by commas; `!` takes away.
     #[arg(long, value_name = "PATTERN")]
     to: String,
@@ -53,6 +56,15 @@ Exit codes:
 pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let agent = arguments.agent.clone();
+    let started = arguments.boot.boot(&agent, &arguments.to).await?;
+    let done = work(arguments).await;
+    let ended = started.end(&agent).await;
+    let code = done?;
+    ended.map(|()| code)
+}
+
+async fn work(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = arguments.agent.client()?;
     let target = guest::path(&arguments.target)?;
     let guests = super::ready(&client, &arguments.to).await?;

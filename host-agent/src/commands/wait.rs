@@ -52,7 +52,7 @@ Examples:
 Exit codes: 0 they are ready, 1 failure, 2 wrong command line, 4 no agent is running, or it has stopped,
 5 the time is over";
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .filter(|seconds: &f64| (0.0..=31_536_000.0).contains(seconds))
@@ -145,7 +145,7 @@ impl Waiting {
             }
             Notice::Broker { up, why, .. } => self.broker_down = (!up).then_some(why),
             // A snapshot follows.
-            Notice::Lagged { .. } => {}
+            Notice::Watchdog { .. } | Notice::Lagged { .. } => {}
         }
     }
 

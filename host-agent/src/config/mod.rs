@@ -1,6 +1,8 @@
 //! The agent's settings: defaults, then the file, then the environment, then the command line
 //! (`host-agent.md` part 2).
 
+mod hypervisor;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use beacon::Credentials;
 use beacon::broker::User;
 use beacon::settings::{BrokerSettings, Settings, SettingsError, Side, users};
+
+pub(crate) use hypervisor::HypervisorSettings;
 
 /// STOMP's port.
 const STOMP_PORT: u16 = beacon::net::BROKER_PORT;
@@ -35,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) api_socket: Option<PathBuf>,
     /// `Host.guests_file`: where the guests are written down.
     pub(crate) guests_file: GuestsFile,
+    /// Hypervisor and watchdog.
+    pub(crate) hypervisor: HypervisorSettings,
     /// What is odd about the settings without being wrong.
     pub(crate) warnings: Vec<String>,
 }
@@ -72,6 +78,7 @@ impl Config {
     /// Makes the agent's settings of the file's and the environment's values.
     fn read(settings: &Settings) -> Result<Self, SettingsError> {
         let mut warnings = settings.warnings().to_vec();
+        let hypervisor = HypervisorSettings::read(settings)?;
         let BrokerSettings {
             host,
             port,
@@ -97,13 +104,11 @@ impl Config {
             None
         };
 
-        let hypervisor = settings
-            .text("Hypervisor", "hypervisor")?
-            .unwrap_or_else(|| "none".to_owned());
-        if !hypervisor.eq_ignore_ascii_case("none") {
-            warnings.push(format!(
-                "Hypervisor.hypervisor = {hypervisor} has no effect in this version"
-            ));
+        if hypervisor.is_none() && hypervisor.watchdog.is_some() {
+            warnings.push(
+                "Host.watchdog has no effect without a driver: set Hypervisor.hypervisor"
+                    .to_owned(),
+            );
         }
         Ok(Self {
             broker,
@@ -116,7 +121,7 @@ impl Config {
                 .seconds("Host", "vm_gc_grace")?
                 .unwrap_or(Duration::from_secs(30)),
             // Without a hypervisor that names them, all guests are unknown ones.
-            accept_unknown: settings.flag("Host", "accept_unknown_guests", true)?,
+            accept_unknown: settings.flag("Host", "accept_unknown_guests", hypervisor.is_none())?,
             api_socket: settings.text("Host", "api_socket")?.map(PathBuf::from),
             guests_file: match settings.text("Host", "guests_file")? {
                 None => GuestsFile::Beside,
@@ -130,6 +135,7 @@ impl Config {
                     ));
                 }
             },
+            hypervisor,
             warnings,
         })
     }
