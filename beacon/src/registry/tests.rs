@@ -869,11 +869,11 @@ fn a_machine_that_is_turned_off_ends_its_guest_at_once() {
 fn the_hypervisors_name_counts_more_than_the_announced_one() {
     let mut host = Host::new();
     let said = guest(1, "r", 1);
-    let names = std::collections::HashMap::from([(said.id, "machine".to_owned())]);
+    let names = HashMap::from([(said.id, "machine".to_owned())]);
     host.registry.set_names(names);
     host.ready(&said);
     assert_eq!(host.registry.get(said.id).unwrap().name(), "machine");
     assert!(host.registry.is_named(said.id));
-    host.registry.set_names(std::collections::HashMap::new());
+    host.registry.set_names(HashMap::new());
     assert_ne!(host.registry.get(said.id).unwrap().name(), "machine");
 }
