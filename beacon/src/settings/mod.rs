@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn keys_of_the_other_side_are_known_and_misspelt_ones_are_not() {
-        let text = "[Host]\nvm_gc_grace=1\nwatchdog=on\n[VM]\nnmae=a\n[Borker]\nhost=a\n\
+        let text = "[Host]\nvm_gc_grace=1\nfile_roots=x\n[VM]\nnmae=a\n[Borker]\nhost=a\n\
                     [DEFAULT]\nnet=1\nhost=b\n";
         let warnings = guest(text).warnings().join("\n");
         for word in ["[vm] nmae", "[borker] host", "[DEFAULT] net"] {
