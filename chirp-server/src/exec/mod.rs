@@ -122,7 +122,8 @@ impl Exec {
     fn writable_inside(&self) -> impl Iterator<Item = Vec<u8>> {
         let reach = self.confinement.as_deref().map(Confinement::reach);
         let named = reach.into_iter().flat_map(|reach| &reach.write);
-        named.filter_map(|path| {
+        // No list lies below what is no directory.
+        named.filter(|path| path.is_dir()).filter_map(|path| {
             // As the kernel finds it when the program is started.
             let real = path.canonicalize().ok()?;
             if self.root.starts_with(&real) {

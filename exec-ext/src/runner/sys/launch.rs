@@ -105,12 +105,13 @@ pub(in crate::runner) fn launch(setup: &ChildSetup) -> io::Result<Pid> {
         error: AtomicI32::new(0),
         inside: AtomicI32::new(0),
     };
-    let body = match setup.join {
-        None => become_image,
-        Some(_) => join_and_start,
+    // The one that joins sends nobody a signal when it ends. Its exec gives the program's own process SIGCHLD.
+    let (body, signal): (Body, _) = match setup.join {
+        None => (become_image, libc::SIGCHLD),
+        Some(_) => (join_and_start, 0),
     };
     let blocked = Blocked::all();
-    let child = start(body, &stack, libc::SIGCHLD, &birth);
+    let child = start(body, &stack, signal, &birth);
     drop(blocked);
     stack.give_back();
     let child = child?;

@@ -49,8 +49,10 @@ pub(in crate::runner) fn kill_and_reap(pid: Pid) {
 
 /// Waits for a child of ours that is about to end, and reaps it.
 pub(super) fn wait_for(pid: Pid) {
+    // Whatever signal it ends with, see `launch`.
+    let flags = libc::__WALL;
     // SAFETY: null pointers are allowed: neither status nor usage is wanted.
-    unsafe { libc::waitpid(pid.as_raw_nonzero().get(), ptr::null_mut(), 0) };
+    unsafe { libc::waitpid(pid.as_raw_nonzero().get(), ptr::null_mut(), flags) };
 }
 
 fn exit(status: libc::c_int, usage: &libc::rusage) -> Exit {
