@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -16,6 +17,10 @@ use crate::privileges::Account;
 /// The file whose lock says that a server uses the directory. The kernel drops the lock with the
 /// process, however that ends.
 const LOCK: &str = ".chirp-server.lock";
+
+/// How long a lock is waited for. The processes that a server was just starting when it was killed have it, too, until
+/// they execute or end.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Servers of one tree that may share the default place, each with a directory of its own.
 const DEFAULT_SLOTS: u32 = 64;
@@ -108,13 +113,21 @@ impl Transient {
     fn lock(path: &Path) -> io::Result<Option<Self>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::open(path.join(LOCK), flags, Mode::from_raw_mode(0o600))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self {
-                path: path.to_owned(),
-                _lock: lock.into(),
-            })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+        let begun = Instant::now();
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    return Ok(Some(Self {
+                        path: path.to_owned(),
+                        _lock: lock.into(),
+                    }));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < LOCK_PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

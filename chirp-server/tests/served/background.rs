@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use rustix::process::{Pid, Signal};
 
 use crate::common::{PATIENCE, Peer, Place, Server, eventually};
+use crate::exec::outside;
 
 /// A server in the background, known by its process id file and ended when the test is over.
 struct Daemon(PathBuf);
@@ -28,7 +29,7 @@ impl Daemon {
     }
 
     fn has_ended(&self) -> bool {
-        gone(self.pid().as_raw_nonzero().get().unsigned_abs())
+        gone(self.pid().as_raw_nonzero().get().into())
     }
 }
 
@@ -184,9 +185,11 @@ fn no_program_outlives_the_server() {
             serde_json::json!(script)
         );
         peer.send(format!("exec {}\n{request}", request.len()));
-        let mut programs: Vec<u32> = Vec::new();
+        let mut programs = Vec::new();
         while programs.len() < 2 {
-            programs.extend(peer.line().parse::<u32>().ok().filter(|&pid| pid > 1));
+            let number = peer.line().parse().ok().filter(|&pid| pid > 1);
+            let server = daemon.pid().as_raw_nonzero().get().unsigned_abs();
+            programs.extend(number.map(|pid| outside(server, pid)));
         }
         rustix::process::kill_process(daemon.pid(), signal).unwrap();
         eventually("the server ends", || daemon.has_ended());
@@ -197,7 +200,7 @@ fn no_program_outlives_the_server() {
 }
 
 /// Reports whether a process has ended. It may stay as a zombie of a process that reaps no others.
-fn gone(pid: u32) -> bool {
+fn gone(pid: i64) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 

@@ -123,7 +123,11 @@ pub(crate) fn printed_pid(peer: &mut Peer) -> i64 {
 
 /// Reads the number that a program prints of itself, and returns the one that it has outside of its namespaces.
 pub(crate) fn printed_outside(server: &Server<'_>, peer: &mut Peer) -> i64 {
-    let inside = printed_pid(peer);
+    outside(server.pid(), printed_pid(peer))
+}
+
+/// Returns the number outside of a program's namespaces for the one inside, of a descendant of the server.
+pub(crate) fn outside(server: u32, inside: i64) -> i64 {
     let status = |pid: i64| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let last = |pid: i64, name: &str| -> Option<i64> {
         let text = status(pid);
@@ -132,7 +136,7 @@ pub(crate) fn printed_outside(server: &Server<'_>, peer: &mut Peer) -> i64 {
     };
     let below_server = |pid: i64| {
         let mut above = std::iter::successors(Some(pid), |&pid| last(pid, "PPid:"));
-        above.any(|pid| pid == i64::from(server.pid()))
+        above.any(|pid| pid == i64::from(server))
     };
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let mut all = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
