@@ -11,7 +11,9 @@ use chirp_proto::acl::Rights;
 use chirp_proto::request::OpenFlags;
 use chirp_proto::{Code, VirtualPath};
 use exec_ext::request::{ExecRequest, OutputTo, StdinFrom};
-use exec_ext::runner::{DEFAULT_PATH, Input, Output, Prepared, StartError, find_program};
+use exec_ext::runner::{
+    DEFAULT_PATH, Input, Output, Prepared, StartError, find_program, patiently,
+};
 use rustix::io::Errno;
 
 use super::Exec;
@@ -187,8 +189,7 @@ fn named<T>(
         match action() {
             Ok(value) => return Ok(value),
             Err(Failure::Stale) => {}
-            // This thread may wait.
-            Err(Failure::Group(group)) => door.fetch_waiting(&group),
+            Err(Failure::Group(group)) => patiently(|| door.fetch_waiting(&group)),
             Err(Failure::Code(code)) => {
                 return Err(StartError::new(code, format!("{path}: {code}")));
             }

@@ -36,6 +36,7 @@ use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 
+use exec_ext::runner::patiently;
 use rustix::io::Errno;
 
 use crate::acl::{Locks, file};
@@ -109,8 +110,15 @@ pub(crate) struct Guard {
     changes: RwLock<()>,
 }
 
+/// Says whether a directory can be gone through in no time: it has no others below it and a short list of entries.
+fn is_small(dir: &Dir) -> bool {
+    const LIST_MAX: i64 = 64 * 1024;
+    // Its name and its own `.`; where others are not counted so it is taken for a large one.
+    rustix::fs::fstat(dir).is_ok_and(|stat| stat.st_nlink == 2 && stat.st_size <= LIST_MAX)
+}
+
 /// Keeps the lists of one subtree for as long as a program may run in it. Dropping it waits until all is
-/// put right: do that on a thread that may wait.
+/// put right.
 #[derive(Debug)]
 pub(crate) struct Watch {
     guard: Arc<Guard>,
@@ -185,7 +193,7 @@ impl Guard {
                     });
                 }
                 Some((_, Phase::Looking)) => {
-                    let waited = self.recorded.wait(state);
+                    let waited = patiently(|| self.recorded.wait(state));
                     state = waited.unwrap_or_else(PoisonError::into_inner);
                 }
             }
@@ -197,7 +205,10 @@ impl Guard {
             dir: dir.clone(),
             path: path.to_vec(),
         };
-        let outcome = self.keep(number, top, cursor);
+        let outcome = match is_small(dir) {
+            true => self.keep(number, top, cursor),
+            false => patiently(|| self.keep(number, top, cursor)),
+        };
         let mut state = self.state();
         if outcome.is_err() {
             state.give_up(number);
@@ -258,8 +269,16 @@ impl Guard {
             return;
         }
         let tops = self.state().tops_of(number);
+        match tops.iter().all(|top| is_small(&top.dir)) {
+            true => self.settle(number, &tops),
+            false => patiently(|| self.settle(number, &tops)),
+        }
+    }
+
+    /// Puts right what is below these directories, and forgets the subtree where that is all of it.
+    fn settle(&self, number: u64, tops: &[Top]) {
         let mut right = true;
-        for top in &tops {
+        for top in tops {
             right &= self.mend(top);
         }
         if !self.state().may_end(number, right) {

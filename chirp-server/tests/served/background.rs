@@ -185,6 +185,8 @@ fn no_program_outlives_the_server() {
             serde_json::json!(script)
         );
         peer.send(format!("exec {}\n{request}", request.len()));
+        let id: u64 = peer.line().parse().unwrap();
+        assert!(id > 0);
         let mut programs = Vec::new();
         while programs.len() < 2 {
             let number = peer.line().parse().ok().filter(|&pid| pid > 1);

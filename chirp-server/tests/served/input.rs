@@ -516,8 +516,9 @@ fn connections_that_vanish_leave_nothing_behind() {
                 .unwrap();
         }
     }
+    // Fewer where namespaces that were ready have grown too old meanwhile.
     eventually("all is given back", || {
-        open() == before && place.debris().is_empty()
+        open() <= before && place.debris().is_empty()
     });
     assert_eq!(owner.list("/"), [b"f"]);
 }

@@ -27,6 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getegid, geteuid, pidfd_send_signal};
 use seccompiler::BpfProgram;
 
+use super::blocking::patiently;
 use super::spawn;
 use super::sys::{self, ChildSetup, FirstProcess, Image};
 
@@ -97,7 +98,7 @@ impl Enclosures {
             let (reply, made) = sync_channel(1);
             let request = Request::Make(reply);
             self.requests.send(request).map_err(|_| gone())?;
-            Arc::new(made.recv().map_err(|_| gone())??)
+            Arc::new(patiently(|| made.recv()).map_err(|_| gone())??)
         };
         Ok(Enclosure {
             first,

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::blocking::patiently;
+
 /// How many ids one write of the file reserves. A restart skips what is left of them.
 const BLOCK: u64 = 1024;
 
@@ -59,7 +61,7 @@ impl Ids {
     pub(super) fn next(&mut self) -> io::Result<u64> {
         if self.next >= self.reserved {
             let reserved = self.next.saturating_add(BLOCK);
-            self.write(reserved)?;
+            patiently(|| self.write(reserved))?;
             self.reserved = reserved;
         }
         let id = self.next;

@@ -47,6 +47,7 @@ use crate::request::Received;
 use crate::status::{Limits, Status};
 
 pub use batch::{Batch, Ended, Running};
+pub use blocking::patiently;
 pub use config::ExecutionsConfig;
 pub use confine::{Confinement, Reach};
 pub use error::StartError;
@@ -114,7 +115,7 @@ impl Executions {
     /// `cmd-id` and the same digest, and takes over its streams.
     ///
     /// `prepare` resolves and opens what the request names. It runs only if there is something to
-    /// start, on a thread that may block, so that a repeated request does not truncate a file.
+    /// start, and may block ([`patiently`] where that is long), so that a repeated request does not truncate a file.
     ///
     /// # Errors
     ///
@@ -355,7 +356,7 @@ impl Shared {
                 }
             }
         };
-        let spawned = blocking::blocking(spawn).await;
+        let spawned = blocking::shortly(spawn).await;
         let (record, filed, limits, spawned) = spawned
             .map_err(|_| StartError::new(Code::TryAgain, "cannot start: the server stops"))??;
         let id = record.id;

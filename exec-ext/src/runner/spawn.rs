@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chirp_proto::Code;
-use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, accessat};
+use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, prlimit};
 
 use super::StartError;
+use super::blocking::patiently;
 use super::confine::Confinement;
 use super::enclosure::{self, Enclosure};
 use super::kin::Kin;
@@ -147,21 +149,43 @@ pub(super) fn spawn(
 
 /// Starts a child. Blocks until its exec has succeeded or failed.
 pub(super) fn launch(program: &Path, setup: ChildSetup) -> Result<(Pid, OwnedFd), StartError> {
-    let begun = Instant::now();
-    let pid = loop {
-        match sys::launch(&setup) {
-            Err(error)
-                if error.raw_os_error() == Some(libc::ETXTBSY)
-                    && begun.elapsed() < BUSY_PATIENCE =>
-            {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            outcome => break outcome.map_err(|error| StartError::exec(program, &error))?,
-        }
+    let is_busy = |outcome: &io::Result<Pid>| {
+        let error = outcome.as_ref().err();
+        error.and_then(io::Error::raw_os_error) == Some(libc::ETXTBSY)
     };
+    let mut started = match is_in_memory(&setup.cwd, program) {
+        true => sys::launch(&setup),
+        false => patiently(|| sys::launch(&setup)),
+    };
+    if is_busy(&started) {
+        let begun = Instant::now();
+        patiently(|| {
+            while is_busy(&started) && begun.elapsed() < BUSY_PATIENCE {
+                std::thread::sleep(Duration::from_millis(5));
+                started = sys::launch(&setup);
+            }
+        });
+    }
+    let pid = started.map_err(|error| StartError::exec(program, &error))?;
     // The program's ends of the pipes go with it, or they would never be closed.
     drop(setup);
     hold(pid)
+}
+
+/// Says whether the beginning of a program's file need not be fetched from anywhere. The rest is fetched by the program.
+fn is_in_memory(cwd: &OwnedFd, program: &Path) -> bool {
+    let stat = rustix::fs::statat(cwd, program, AtFlags::empty());
+    if !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file()) {
+        return false;
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let Ok(file) = rustix::fs::openat(cwd, program, flags, Mode::empty()) else {
+        return false;
+    };
+    let mut start = [0; 256];
+    let mut buffers = [io::IoSliceMut::new(&mut start)];
+    let read = preadv2(&file, &mut buffers, 0, ReadWriteFlags::NOWAIT);
+    read.is_ok_and(|count| count > 0)
 }
 
 /// Gets the handle of a child, or ends it: without one it could not be watched.

@@ -8,7 +8,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::blocking::blocking;
+use super::blocking::shortly;
 use super::config::ExecutionsConfig;
 use super::execution::{Channel, Execution, Stop};
 use super::leader::Leader;
@@ -145,7 +145,7 @@ impl Supervisor {
         let end = execution.record_of_end(Some(results.clone()));
         let ended = Arc::clone(&execution);
         // It can only fail with the runtime.
-        let _ = blocking(move || {
+        let _ = shortly(move || {
             drop(kept);
             drop(temporary);
             ended.write_end(&end);

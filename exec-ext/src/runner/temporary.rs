@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::blocking::patiently;
+
 /// Entries taken from a directory at once: a program may have made any number of them.
 const BATCH: usize = 1024;
 
@@ -119,6 +121,10 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     if fs::remove_dir(path).is_ok() {
         return Ok(());
     }
+    patiently(|| remove_all(path))
+}
+
+fn remove_all(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.is_dir() {
         return fs::remove_file(path);
     }
