@@ -281,13 +281,17 @@ impl Guard {
         for top in tops {
             right &= self.mend(top);
         }
+        let mut record = self.record();
         if !self.state().may_end(number, right) {
             return;
         }
+        // Before the lists are let go: what clients change from then on is not written to the record any more, and
+        // would be undone by the next start after a kill.
+        record.end(number);
+        drop(record);
         while self.state().disown(number, 1000) {}
         let idle = self.active.fetch_sub(1, Ordering::AcqRel) == 1;
         let mut record = self.record();
-        record.end(number);
         let full = record.is_long();
         // With the record held nothing is added to it meanwhile.
         if full && idle && self.state().is_idle() {
