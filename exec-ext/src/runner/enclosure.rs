@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -89,8 +89,9 @@ impl Enclosures {
     /// The system's.
     pub(super) fn take(&self) -> io::Result<Enclosure> {
         let gone = || io::Error::other("the thread that makes enclosures has ended");
-        let first = if let Some(first) = self.ready.take() {
-            if self.ready.is_empty() {
+        let (first, is_last) = self.ready.take();
+        let first = if let Some(first) = first {
+            if is_last {
                 self.requests.send(Request::Look).map_err(|_| gone())?;
             }
             first
@@ -130,12 +131,15 @@ impl Enclosures {
 struct Ready(Mutex<VecDeque<Arc<First>>>);
 
 impl Ready {
-    fn take(&self) -> Option<Arc<First>> {
-        self.drop_stale();
-        let first = self.lock().pop_front()?;
+    /// Takes one, and says whether it was the last. Those that are too old are left to the thread, which ends them.
+    fn take(&self) -> (Option<Arc<First>>, bool) {
+        let mut all = self.lock();
+        let fresh = all.iter().position(|first| first.is_fresh());
+        let first = fresh.and_then(|at| all.remove(at));
+        let is_last = !all.iter().any(|first| first.is_fresh());
+        drop(all);
         // Whatever has ended it.
-        let has_ended = first.ended(Duration::ZERO);
-        (!has_ended).then_some(first)
+        (first.filter(|first| !first.ended(Duration::ZERO)), is_last)
     }
 
     fn is_empty(&self) -> bool {
@@ -203,7 +207,7 @@ fn make(plan: &FirstProcess, asked: &Receiver<Request>, ready: &Ready) {
 #[derive(Debug)]
 struct First {
     pid: Pid,
-    handle: Arc<OwnedFd>,
+    handle: OwnedFd,
     made: Instant,
 }
 
@@ -212,7 +216,7 @@ impl First {
         let (pid, handle) = sys::enclose(plan)?;
         Ok(Self {
             pid,
-            handle: Arc::new(handle),
+            handle,
             made: Instant::now(),
         })
     }
@@ -231,7 +235,7 @@ impl First {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let left = Timespec::try_from(left).ok();
-            let mut descriptors = [PollFd::new(&*self.handle, PollFlags::IN)];
+            let mut descriptors = [PollFd::new(&self.handle, PollFlags::IN)];
             match poll(&mut descriptors, left.as_ref()) {
                 Err(rustix::io::Errno::INTR) => {}
                 Ok(ready) if ready > 0 => {
@@ -280,7 +284,7 @@ impl Enclosure {
     pub(super) fn join(&self, cwd: &OwnedFd) -> io::Result<Join> {
         let path = fs::read_link(format!("/proc/self/fd/{}", cwd.as_raw_fd()))?;
         Ok(Join {
-            first: Arc::clone(&self.first.handle),
+            first: Arc::clone(&self.first),
             cwd: CString::new(path.into_os_string().into_vec())?,
         })
     }
@@ -332,10 +336,16 @@ impl Enclosure {
 
 /// What a child needs to become a program in an enclosure.
 pub(super) struct Join {
-    /// The pidfd of the first process.
-    pub(super) first: Arc<OwnedFd>,
+    first: Arc<First>,
     /// The path of the working directory: a handle would lead into the server's own mounts.
     pub(super) cwd: CString,
+}
+
+impl Join {
+    /// Returns the pidfd of the first process.
+    pub(super) fn first(&self) -> BorrowedFd<'_> {
+        self.first.handle.as_fd()
+    }
 }
 
 /// Returns the limit that gives a program so many processes in an enclosure: while it is started, and then.

@@ -211,7 +211,7 @@ extern "C" fn join_and_start(birth: *mut libc::c_void) -> libc::c_int {
     };
     let all = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS;
     // SAFETY: the call touches no memory.
-    if unsafe { libc::setns(join.first.as_raw_fd(), all) } != 0 {
+    if unsafe { libc::setns(join.first().as_raw_fd(), all) } != 0 {
         return birth.fail(&io::Error::last_os_error());
     }
     // SAFETY: this stack is for that child alone, and lives as long as that of this one.
