@@ -35,22 +35,38 @@ pub(crate) struct BootArguments {
 
 /// Machines that a command has started.
 #[derive(Debug, Default)]
-pub(crate) struct Started {
+struct Started {
     names: Vec<String>,
     stop: bool,
 }
 
 impl BootArguments {
+    /// Does `work` with the machines that the pattern takes, which are brought up first and stopped afterwards
+    /// where that was wanted, also when the work failed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the work; before it, a machine cannot be started or its guest is not ready in time; after it, one that was
+    /// started cannot be stopped.
+    pub(crate) async fn around<T>(
+        &self,
+        agent: &AgentArguments,
+        pattern: &str,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let started = self.boot(agent, pattern).await?;
+        let done = work.await;
+        let ended = started.end(agent).await;
+        let done = done?;
+        ended.map(|()| done)
+    }
+
     /// Starts the machines that the pattern takes, by name or id, and waits for their guests.
     ///
     /// # Errors
     ///
     /// A machine cannot be started, or its guest is not ready in time. Those that were started run on.
-    pub(crate) async fn boot(
-        &self,
-        agent: &AgentArguments,
-        pattern: &str,
-    ) -> anyhow::Result<Started> {
+    async fn boot(&self, agent: &AgentArguments, pattern: &str) -> anyhow::Result<Started> {
         let mut started = Started {
             names: Vec::new(),
             stop: self.stop_after,
@@ -85,7 +101,7 @@ impl BootArguments {
 
 impl Started {
     /// Presses the power buttons, where that was wanted.
-    pub(crate) async fn end(self, agent: &AgentArguments) -> anyhow::Result<()> {
+    async fn end(self, agent: &AgentArguments) -> anyhow::Result<()> {
         if !self.stop || self.names.is_empty() {
             return Ok(());
         }

@@ -49,12 +49,9 @@ Exit codes:
   4  no agent is running";
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let agent = arguments.agent.clone();
-    let started = arguments.boot.boot(&agent, &arguments.from).await?;
-    let done = work(arguments).await;
-    let ended = started.end(&agent).await;
-    let code = done?;
-    ended.map(|()| code)
+    let (agent, pattern) = (arguments.agent.clone(), arguments.from.clone());
+    let boot = arguments.boot.clone();
+    boot.around(&agent, &pattern, work(arguments)).await
 }
 
 async fn work(arguments: Arguments) -> anyhow::Result<ExitCode> {

@@ -56,12 +56,9 @@ Exit codes:
 pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let agent = arguments.agent.clone();
-    let started = arguments.boot.boot(&agent, &arguments.to).await?;
-    let done = work(arguments).await;
-    let ended = started.end(&agent).await;
-    let code = done?;
-    ended.map(|()| code)
+    let (agent, pattern) = (arguments.agent.clone(), arguments.to.clone());
+    let boot = arguments.boot.clone();
+    boot.around(&agent, &pattern, work(arguments)).await
 }
 
 async fn work(arguments: Arguments) -> anyhow::Result<ExitCode> {
