@@ -175,19 +175,15 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hypervisor::qemu::folder::tests::definition;
 
     fn machine() -> Definition {
         Definition {
-            version: 1,
-            uuid: "u".to_owned(),
-            mac: "02:00:00:00:00:01".parse().unwrap(),
-            memory_mib: 128,
-            cpus: 1,
-            boots_disk: false,
             kernel: Some("/k".into()),
             initrd: Some("/i".into()),
             append: Some("chirp.interval=1".to_owned()),
             link: Link::User { port: 4711 },
+            ..definition()
         }
     }
 

@@ -420,10 +420,11 @@ fn touched(what: &str, path: &Path, error: &io::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    pub(crate) fn definition() -> Definition {
+    /// A machine that boots from nothing.
+    pub(in super::super) fn definition() -> Definition {
         Definition {
             version: 1,
             uuid: "u".to_owned(),
