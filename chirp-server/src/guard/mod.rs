@@ -29,6 +29,8 @@ mod mend;
 mod record;
 mod state;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,7 +47,7 @@ use crate::vfs::{Dir, Journal, Root};
 use identity::{Id, Identities};
 pub(crate) use list::List;
 use record::Record;
-use state::{Phase, State, Top};
+use state::{Looking, State, Top};
 use survey::Found;
 
 /// Directories that may be on record at once.
@@ -105,8 +107,9 @@ pub(crate) struct Guard {
     active: AtomicUsize,
     /// Counts those that have begun to be kept.
     begun: AtomicU64,
-    /// Held shared by whoever changes lists or moves directories for a client, and alone while a subtree
-    /// goes from being looked at to being kept: what is under way then is either on record or not done.
+    /// Held shared by whoever changes lists or moves directories for a client, and alone when a subtree
+    /// begins to be looked at and when it goes from that to being kept. So a change is done before the
+    /// looking, or it is told to those that look; and what is under way at its end is on record or not done.
     changes: RwLock<()>,
 }
 
@@ -167,10 +170,9 @@ impl Guard {
         if !left.tops.is_empty() {
             guard.recover(left)?;
         }
-        if guard.active.load(Ordering::Acquire) == 0 {
-            guard.state().forget_record();
-            guard.record().clear()?;
-        }
+        // Numbers of subtrees begin anew, so nothing of the old ones may stay.
+        let kept = guard.state().all_kept();
+        guard.record().rewrite(kept)?;
         Ok(guard)
     }
 
@@ -182,17 +184,25 @@ impl Guard {
     /// [`Unkept`]; then no program may run there.
     pub(crate) fn watch(self: &Arc<Self>, dir: &Dir, path: &[u8]) -> Result<Watch, Unkept> {
         let id = self.identities.of(dir)?.id;
+        let mut alone = None;
         let mut state = self.state();
         let number = loop {
             match state.use_top(&id) {
+                // Taken before the state, and then looked again.
+                None if alone.is_none() => {
+                    drop(state);
+                    alone = Some(self.alone());
+                    state = self.state();
+                }
                 None => break state.begin(id),
-                Some((number, Phase::Kept)) => {
+                Some(Ok(number)) => {
                     return Ok(Watch {
                         guard: Arc::clone(self),
                         number,
                     });
                 }
-                Some((_, Phase::Looking)) => {
+                Some(Err(Looking)) => {
+                    alone = None;
                     let waited = patiently(|| self.recorded.wait(state));
                     state = waited.unwrap_or_else(PoisonError::into_inner);
                 }
@@ -200,6 +210,7 @@ impl Guard {
         };
         let cursor = state.moved();
         drop(state);
+        drop(alone);
         let top = Top {
             id,
             dir: dir.clone(),
@@ -290,16 +301,10 @@ impl Guard {
         record.end(number);
         drop(record);
         while self.state().disown(number, 1000) {}
-        let idle = self.active.fetch_sub(1, Ordering::AcqRel) == 1;
+        self.active.fetch_sub(1, Ordering::AcqRel);
         let mut record = self.record();
-        let full = record.is_long();
-        // With the record held nothing is added to it meanwhile.
-        if full && idle && self.state().is_idle() {
-            self.state().forget_record();
-            if let Err(error) = record.clear() {
-                tracing::warn!(target: "exec", %error, "the record of access control lists cannot be shortened");
-            }
-        } else if full {
+        if record.is_long() {
+            // With the record held nothing is added to it meanwhile.
             let kept = self.state().all_kept();
             if let Err(error) = record.rewrite(kept) {
                 tracing::warn!(target: "exec", %error, "the record of access control lists cannot be shortened");

@@ -144,18 +144,6 @@ impl Record {
         self.length >= self.long
     }
 
-    /// Drops all that is in it.
-    ///
-    /// # Errors
-    ///
-    /// The system's.
-    pub(super) fn clear(&mut self) -> io::Result<()> {
-        self.rewrite(Kept {
-            directories: Vec::new(),
-            tops: Vec::new(),
-        })
-    }
-
     /// Drops all that counts no more.
     ///
     /// # Errors
@@ -392,7 +380,7 @@ mod tests {
         let transient = tempfile::tempdir().unwrap();
         let (mut record, left) = Record::open(transient.path(), &ROOT).unwrap();
         assert!(left.tops.is_empty());
-        record.clear().unwrap();
+        record.rewrite(Kept::default()).unwrap();
         let elsewhere = Id {
             device: 9,
             inode: 17,
@@ -427,7 +415,7 @@ mod tests {
         assert_eq!(left.lists[&directory(18)], text(b""));
         assert_eq!(left.lists[&directory(19)], List::Absent);
         assert_eq!(left.lists[&elsewhere], List::Broken(Errno::INVAL));
-        again.clear().unwrap();
+        again.rewrite(Kept::default()).unwrap();
         let (_, left) = Record::open(transient.path(), &ROOT).unwrap();
         assert!(left.tops.is_empty() && left.lists.is_empty());
     }
@@ -453,7 +441,7 @@ mod tests {
     fn a_record_of_another_tree_is_dropped() {
         let transient = tempfile::tempdir().unwrap();
         let (mut record, _) = Record::open(transient.path(), &ROOT).unwrap();
-        record.clear().unwrap();
+        record.rewrite(Kept::default()).unwrap();
         record.begin(1, &top(17, b"d"), []).unwrap();
         let (_, left) = Record::open(transient.path(), &directory(3)).unwrap();
         assert!(left.tops.is_empty());

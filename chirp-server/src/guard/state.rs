@@ -78,12 +78,18 @@ struct Subtree {
 
 /// How far a subtree is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+enum Phase {
     /// It is being gone through.
     Looking,
     /// It is on record.
     Kept,
+    /// All was put right: the tree counts, and the file says so.
+    Ended,
 }
+
+/// A subtree is not on record yet.
+#[derive(Debug)]
+pub(super) struct Looking;
 
 /// Where a subtree begins.
 #[derive(Clone, Debug)]
@@ -96,14 +102,15 @@ pub(super) struct Top {
 
 /// The life of a subtree.
 impl State {
-    /// Uses a subtree that is there.
-    pub(super) fn use_top(&mut self, name: &Id) -> Option<(u64, Phase)> {
+    /// Uses a subtree that is there: its number, unless it is still being looked at and not used.
+    pub(super) fn use_top(&mut self, name: &Id) -> Option<Result<u64, Looking>> {
         let number = *self.named.get(name)?;
         let subtree = self.subtrees.get_mut(&number)?;
-        if subtree.phase == Phase::Kept {
-            subtree.uses += 1;
+        if subtree.phase == Phase::Looking {
+            return Some(Err(Looking));
         }
-        Some((number, subtree.phase))
+        subtree.uses += 1;
+        Some(Ok(number))
     }
 
     /// Makes a subtree that is being looked at.
@@ -269,6 +276,7 @@ impl State {
         if subtree.uses > 0 || subtree.menders > 0 || !right {
             return false;
         }
+        subtree.phase = Phase::Ended;
         self.named.remove(&subtree.name);
         for top in &subtree.tops {
             if let Some(numbers) = self.tops.get_mut(&top.id) {
@@ -338,14 +346,22 @@ impl State {
         self.tops.contains_key(id)
     }
 
+    /// Returns the subtrees that begin at a directory.
+    pub(super) fn beginning(&self, id: &Id) -> &[u64] {
+        self.tops.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Reports whether programs may still run in one of these subtrees, so that what is not on record there is theirs.
+    pub(super) fn any_counts(&self, numbers: &[u64]) -> bool {
+        let phase = |number| self.subtrees.get(number).map(|subtree| subtree.phase);
+        numbers
+            .iter()
+            .any(|number| phase(number) == Some(Phase::Kept))
+    }
+
     /// Reports whether nothing is kept or looked at.
     pub(super) fn has_none(&self) -> bool {
         self.subtrees.is_empty()
-    }
-
-    /// Reports whether no subtree is kept, so that the file needs to say nothing.
-    pub(super) fn is_idle(&self) -> bool {
-        self.tops.is_empty()
     }
 
     /// Reports whether a subtree is being looked at.
@@ -373,21 +389,15 @@ impl State {
             tops: self
                 .subtrees
                 .iter()
+                .filter(|(_, subtree)| subtree.phase != Phase::Ended)
                 .flat_map(|(number, subtree)| subtree.tops.iter().map(|top| (*number, top.clone())))
                 .collect(),
-        }
-    }
-
-    /// Notes that the file says nothing any more.
-    pub(super) fn forget_record(&mut self) {
-        for known in self.directories.values_mut() {
-            known.recorded = false;
         }
     }
 }
 
 /// All that counts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) directories: Vec<(Id, List)>,
     pub(super) tops: Vec<(u64, Top)>,
@@ -433,7 +443,7 @@ impl State {
         Ok(kept)
     }
 
-    /// Notes the list that the server gives a directory.
+    /// Notes the list that the server gives a directory, which the file was told.
     pub(super) fn note(&mut self, dir: &Dir, lineage: &[Id], list: List) {
         let Some(id) = lineage.first() else { return };
         for number in self.covering(lineage) {
@@ -444,12 +454,16 @@ impl State {
                 seen: None,
             };
             let _ = self.adopt(number, found);
-            self.recorded(number);
+            // Others that are new to the subtree are still to be told: somebody is moving them into it.
+            if let Some(subtree) = self.subtrees.get_mut(&number) {
+                subtree.fresh.pop_if(|last| last == id);
+            }
         }
         if let Some(known) = self.directories.get_mut(id)
             && known.subtrees > 0
         {
             known.list = list.clone();
+            known.recorded = true;
         }
         if self.looking > 0 {
             self.changed.insert(*id, list);

@@ -34,6 +34,15 @@ pub(super) struct Found {
     pub(super) seen: Option<Seen>,
 }
 
+/// What counts for a directory that a program made.
+#[derive(Clone, Debug)]
+pub(super) struct Above {
+    /// The list of the directory that it is in.
+    pub(super) list: List,
+    /// The subtrees that it is part of, for as long as they are kept.
+    pub(super) subtrees: Vec<u64>,
+}
+
 /// A way through a tree, by handles: directories only, links not followed, those of the server left out.
 /// `T` is what is remembered of each directory on the way.
 #[derive(Debug)]
@@ -119,11 +128,15 @@ impl Guard {
         let mut all = Vec::new();
         let mut tour = Tour::new(b"");
         let mut dir = top.clone();
-        let mut above = self.kept(top)?;
+        let mut above = self.above(top)?;
         loop {
             let (found, below) = self.find(&dir, above.as_ref())?;
-            let governs = above.is_some() || self.state().is_top(&found.id);
-            let governing = governs.then(|| found.list.clone());
+            let mut subtrees = above.take().map_or_else(Vec::new, |above| above.subtrees);
+            subtrees.extend(self.state().beginning(&found.id));
+            let governing = (!subtrees.is_empty()).then(|| Above {
+                list: found.list.clone(),
+                subtrees,
+            });
             all.push(found);
             if all.len() > DIRECTORIES_MAX {
                 return Err(Unkept::Directories);
@@ -137,13 +150,29 @@ impl Guard {
         }
     }
 
-    /// Looks at one directory. `above` is the list of the one that it is in, where programs may run there.
-    fn find(&self, dir: &Dir, above: Option<&List>) -> Result<(Found, Names), Unkept> {
+    /// Returns what counts for a directory that is not on record; none where the tree does.
+    fn above(&self, dir: &Dir) -> Result<Option<Above>, Errno> {
+        let lineage = self.lineage(dir)?;
+        let subtrees: Vec<u64> = self.state().covering(&lineage).into_iter().collect();
+        if subtrees.is_empty() {
+            return Ok(None);
+        }
+        let list = self.kept(dir)?;
+        Ok(list.map(|list| Above { list, subtrees }))
+    }
+
+    /// Looks at one directory, of which `above` says what counts if it is not on record.
+    pub(super) fn find(&self, dir: &Dir, above: Option<&Above>) -> Result<(Found, Names), Unkept> {
         let look = self.look(dir)?;
-        let known = self.state().known(&look.id);
+        // Asked in one moment: where the last program ended just before, the tree was put right and counts.
+        let (known, above) = {
+            let state = self.state();
+            let above = above.filter(|above| state.any_counts(&above.subtrees));
+            (state.known(&look.id), above)
+        };
         let (list, list_changed) = match (&known, above) {
             (Some((known, true)), _) => (known.list.clone(), None),
-            (_, Some(above)) => (above.clone(), None),
+            (_, Some(above)) => (above.list.clone(), None),
             (known, None) => self.read(dir, known.as_ref().map(|(known, _)| known))?,
         };
         let (below, settled) = self.below(dir, &look, known.as_ref().map(|(known, _)| known))?;
