@@ -32,7 +32,7 @@ fn add(sum: &mut Resources, pid: Pid) {
         .map(|field| field.parse().unwrap_or(0))
         .collect();
     let field = |index: usize| fields.get(index).copied().unwrap_or(0);
-    let ticks = rustix::param::clock_ticks_per_second();
+    let ticks = super::sys::clock_ticks();
     #[expect(
         clippy::cast_precision_loss,
         reason = "ticks of processor time stay far below 2^53"

@@ -317,7 +317,7 @@ impl Stack {
             return Err(io::Error::last_os_error());
         }
         let stack = Self(base);
-        let page = rustix::param::page_size();
+        let page = super::page_size();
         // SAFETY: the lowest page of the mapping that was just made.
         match unsafe { libc::mprotect(base, page, libc::PROT_NONE) } {
             0 => Ok(stack),

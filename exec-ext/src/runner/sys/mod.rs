@@ -24,3 +24,18 @@ pub(super) use process::{
     Exit, ExitWatch, hard_limit, in_group, in_session, kill_and_reap, reap, signal_group,
 };
 pub(super) use signals::block_signals;
+
+/// Returns the bytes of a page. By the C library: rustix reads `/proc/self/auxv` for it on kernels before 6.4 and
+/// panics where there is none, or where it is root's because this process has become another user.
+fn page_size() -> usize {
+    // SAFETY: nothing but a number is asked for.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}
+
+/// Returns the ticks of processor time in a second, in the same way.
+pub(super) fn clock_ticks() -> i64 {
+    // SAFETY: nothing but a number is asked for.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    if ticks > 0 { ticks } else { 100 }
+}
