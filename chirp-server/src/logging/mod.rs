@@ -11,9 +11,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{Registry, fmt, reload};
 
 use file::LogFile;
 use flags::Meaning;
@@ -22,13 +24,15 @@ use flags::Meaning;
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
+    /// `RUST_LOG`.
+    wished: String,
     /// The directives of the flags that are on.
     detail: Mutex<Vec<&'static str>>,
     file: Option<SharedFile>,
 }
 
-/// Starts the log. `RUST_LOG` adds to what the flags ask for. A file that would become larger than
+/// Starts the log. `RUST_LOG`, levels and `TARGET=LEVEL` with commas between, adds to what the flags ask for. A file that would become larger than
 /// `rotate` bytes is renamed; 0 for never.
 ///
 /// # Errors
@@ -41,7 +45,8 @@ pub fn start(flags: &[String], file: Option<&Path>, rotate: u64) -> anyhow::Resu
             unknown.push(flag);
         }
     }
-    let (filter, handle) = reload::Layer::new(filter(&detail));
+    let wished = std::env::var("RUST_LOG").unwrap_or_default();
+    let (filter, handle) = reload::Layer::new(filter(&wished, &detail));
     let registry = tracing_subscriber::registry().with(filter);
     let plain = fmt::layer().with_ansi(false);
     let mut shared = None;
@@ -64,6 +69,7 @@ pub fn start(flags: &[String], file: Option<&Path>, rotate: u64) -> anyhow::Resu
     }
     let log = Log {
         filter: handle,
+        wished,
         detail: Mutex::new(detail),
         file: shared,
     };
@@ -86,7 +92,7 @@ pub fn enable(flag: &str) {
         drop(detail);
         return warn_of(flag);
     }
-    if let Err(error) = log.filter.reload(filter(&detail)) {
+    if let Err(error) = log.filter.reload(filter(&log.wished, &detail)) {
         tracing::error!(%error, "cannot change what is logged");
     }
 }
@@ -114,14 +120,23 @@ fn turn_on(detail: &mut Vec<&'static str>, flag: &str) -> bool {
     true
 }
 
-fn filter(detail: &[&'static str]) -> EnvFilter {
-    let base = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env_lossy();
-    detail
-        .iter()
-        .filter_map(|directive| directive.parse().ok())
-        .fold(base, EnvFilter::add_directive)
+/// Returns what is logged. No `EnvFilter`: the regular expressions that it brings for the fields of spans are a
+/// twentieth of the server in a guest.
+fn filter(wished: &str, detail: &[&str]) -> Targets {
+    let base = Targets::new().with_default(LevelFilter::INFO);
+    let directives = wished.split(',').chain(detail.iter().copied());
+    directives
+        .map(str::trim)
+        // It would be read as the level of errors.
+        .filter(|directive| !directive.is_empty())
+        .filter_map(|directive| directive.parse::<Targets>().ok())
+        .fold(base, |mut all, more| {
+            if let Some(level) = more.default_level() {
+                all = all.with_default(level);
+            }
+            all.extend(more);
+            all
+        })
 }
 
 fn warn_of(flag: &str) {
@@ -146,5 +161,25 @@ impl Write for SharedFile {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn more_is_logged_than_usual_where_flags_or_the_environment_ask_for_it() {
+        let usual = filter("", &[]);
+        assert!(usual.would_enable("chirp_server::vfs", &Level::INFO));
+        assert!(!usual.would_enable("chirp_server::vfs", &Level::DEBUG));
+        let more = filter("beacon=trace,=nonsense=, ", &["auth=debug"]);
+        assert!(more.would_enable("beacon::announcer", &Level::TRACE));
+        assert!(more.would_enable("auth", &Level::DEBUG));
+        assert!(more.would_enable("chirp_server", &Level::INFO));
+        assert!(!more.would_enable("chirp_server", &Level::DEBUG));
+        assert!(filter("", &["debug"]).would_enable("any", &Level::DEBUG));
+        assert!(!filter("warn", &[]).would_enable("any", &Level::INFO));
     }
 }
