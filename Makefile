@@ -39,10 +39,11 @@ test-brokers: deps
 	$(CARGO) nextest run -p brokers -p host-agent --locked --no-fail-fast --run-ignored only -E 'not (binary(vm) | binary(libvirt))'
 
 # Installs QEMU and libvirt and builds the guest first. The server of the tests' guests is optimized little and large.
+# The same packages as for the brokers: with others cargo would build everything anew.
 test-vm: deps-vm
 	scripts/guest/image initramfs guest-test
-	$(CARGO) build --locked --bins -p chirp-server -p host-agent
-	$(CARGO) nextest run -p host-agent --locked --no-fail-fast --run-ignored only -E 'binary(vm) | binary(libvirt)'
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) nextest run -p brokers -p host-agent --locked --no-fail-fast --run-ignored only -E 'binary(vm) | binary(libvirt)'
 
 guest-image: deps-vm
 	scripts/guest/image initramfs guest

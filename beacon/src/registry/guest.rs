@@ -57,6 +57,8 @@ pub struct Guest {
     pub(super) announcement: Announcement,
     /// What the hypervisor calls its machine.
     pub(super) known_as: Option<String>,
+    /// Where its hypervisor forwards a port to its server, whatever it announces itself.
+    pub(super) forwarded: Option<SocketAddr>,
     /// Since when its machine is paused or saved.
     pub(super) paused_at: Option<Instant>,
     pub(super) peer: Option<IpAddr>,
@@ -108,6 +110,7 @@ impl Guest {
             state: GuestState::Joining,
             announcement,
             known_as: None,
+            forwarded: None,
             paused_at: None,
             peer,
             why: String::new(),
@@ -172,10 +175,18 @@ impl Guest {
         self.state == GuestState::Ready && !self.suspect && self.paused_at.is_none()
     }
 
-    /// Returns where its Chirp server can be reached.
+    /// Returns where its Chirp server can be reached: where its hypervisor forwards a port to it, else where it
+    /// says.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.announcement.address()
+        self.forwarded
+            .unwrap_or_else(|| self.announcement.address())
+    }
+
+    /// Returns whether its hypervisor forwards a port to it.
+    #[must_use]
+    pub fn is_forwarded(&self) -> bool {
+        self.forwarded.is_some()
     }
 
     /// Returns the newest announcement.
@@ -199,8 +210,8 @@ impl Guest {
             id: said.id,
             state: self.state,
             why: self.why.clone(),
-            address: said.ip,
-            port: said.port,
+            address: self.address().ip(),
+            port: self.address().port(),
             addresses: said.addrs.clone(),
             peer: self.peer,
             boot: said.boot.clone(),
@@ -232,6 +243,7 @@ impl Guest {
         let said = &self.announcement;
         let named = |peer: &IpAddr| {
             said.ip.to_canonical() == *peer
+                || self.address().ip().to_canonical() == *peer
                 || said
                     .addrs
                     .iter()

@@ -108,6 +108,7 @@ impl Registry {
         let why = "announced itself".to_owned();
         let mut guest = Guest::new(heard.said.clone(), heard.peer, heard.now, heard.wall);
         guest.known_as = self.names.get(&heard.said.id).cloned();
+        guest.forwarded = self.forwards.get(&heard.said.id).copied();
         guest.why.clone_from(&why);
         guest.last_seq = heard.seq();
         guest.window = (heard.now, 1);
@@ -138,9 +139,9 @@ impl Registry {
         let Some(guest) = self.guests.get_mut(&id) else {
             return;
         };
-        let moved = guest.address() != heard.said.address();
-        let before = guest.before_late;
+        let (address, before) = (guest.address(), guest.before_late);
         update(guest, heard);
+        let moved = guest.address() != address;
         self.counters.beacons += 1;
         let state = guest.state;
         let why = if !state.is_registered() {

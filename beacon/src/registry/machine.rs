@@ -3,6 +3,7 @@
 use super::{Event, EventKind, GuestState, Registry, event};
 use crate::mac::MacId;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 impl Registry {
@@ -16,6 +17,35 @@ impl Registry {
             guest.known_as = self.names.get(id).cloned();
         }
         self.revision += 1;
+    }
+
+    /// Takes where the hypervisor forwards ports to guests' servers. It counts more than what guests announce, who
+    /// cannot know it, and who know an old one after they were restored.
+    pub fn set_forwards(
+        &mut self,
+        forwards: HashMap<MacId, SocketAddr>,
+        now: Instant,
+    ) -> Vec<Event> {
+        self.forwards = forwards;
+        let mut moved = Vec::new();
+        for (&id, guest) in &mut self.guests {
+            let before = guest.address();
+            guest.forwarded = self.forwards.get(&id).copied();
+            if guest.address() != before && guest.state.is_registered() {
+                guest.reachable = false;
+                guest.checks_failed = 0;
+                moved.push(id);
+            }
+        }
+        let mut events = Vec::new();
+        for id in moved {
+            let why = "its hypervisor forwards another port";
+            self.revision += 1;
+            events.extend(self.enter(id, GuestState::Joining, why, now));
+            events.extend(self.check(id, why, now));
+            self.requeue(id);
+        }
+        events
     }
 
     /// Returns whether the hypervisor has a machine of that id.

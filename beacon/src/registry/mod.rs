@@ -21,6 +21,7 @@ pub use snapshot::Snapshot;
 
 use crate::mac::MacId;
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Settings of a registry.
@@ -77,6 +78,8 @@ pub struct Registry {
     tombstones: BTreeSet<(Instant, MacId)>,
     /// What the hypervisor calls the machines of these ids.
     names: HashMap<MacId, String>,
+    /// Where the hypervisor forwards ports to the servers of these ids.
+    forwards: HashMap<MacId, SocketAddr>,
     broker_down: bool,
     last_tick: Option<Instant>,
     /// A moment in both clocks, from the newest beacon.
@@ -99,6 +102,7 @@ impl Registry {
             deadlines: BTreeSet::new(),
             tombstones: BTreeSet::new(),
             names: HashMap::new(),
+            forwards: HashMap::new(),
             broker_down: false,
             last_tick: None,
             clocks: None,
@@ -143,7 +147,9 @@ impl Registry {
         self.guests()
             .filter(|guest| {
                 let said = guest.announcement();
-                said.ip == ip || said.addrs.iter().any(|address| address.ip == ip)
+                said.ip == ip
+                    || guest.address().ip() == ip
+                    || said.addrs.iter().any(|address| address.ip == ip)
             })
             .collect()
     }

@@ -97,6 +97,7 @@ impl Registry {
             guest.first_seen = time(remembered.first_seen, wall);
             guest.last_beacon = time(remembered.last_beacon, wall);
             guest.restarts = remembered.restarts;
+            guest.forwarded = self.forwards.get(&id).copied();
             let why = "known from before this program started again";
             why.clone_into(&mut guest.why);
             events.push(event(

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::message::{Announcement, Beacon, Word};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A registry with a clock that the test moves, and all that it said.
 struct Host {
@@ -876,4 +876,44 @@ fn the_hypervisors_name_counts_more_than_the_announced_one() {
     assert!(host.registry.is_named(said.id));
     host.registry.set_names(HashMap::new());
     assert_ne!(host.registry.get(said.id).unwrap().name(), "machine");
+}
+
+#[test]
+fn where_the_hypervisor_forwards_a_port_counts_more_than_the_announced_address() {
+    let mut host = Host::new();
+    let said = guest(1, "r", 1);
+    let first: SocketAddr = "127.0.0.1:4000".parse().unwrap();
+    let now = host.now;
+    host.registry
+        .set_forwards(HashMap::from([(said.id, first)]), now);
+    host.ready(&said);
+    let record = |host: &Host| host.registry.get(said.id).unwrap().record();
+    assert_eq!(
+        (record(&host).address, record(&host).port),
+        (first.ip(), first.port())
+    );
+    assert_eq!(host.registry.lookup("127.0.0.1").len(), 1);
+    // What it announces may change: it is met at the same place.
+    let mut moved = guest(1, "r", 2);
+    moved.port += 1;
+    assert!(host.hear(Word::StillAlive, &moved).is_empty());
+
+    // Another port: it is to be met there before it gets work.
+    let second: SocketAddr = "127.0.0.1:4001".parse().unwrap();
+    let events = host
+        .registry
+        .set_forwards(HashMap::from([(said.id, second)]), now);
+    assert_eq!(host.state(&said), GuestState::Joining);
+    let checked = events.iter().find_map(|event| match &event.kind {
+        EventKind::Check(target) => Some(target.address),
+        _ => None,
+    });
+    assert_eq!(checked, Some(second));
+    let again = host
+        .registry
+        .set_forwards(HashMap::from([(said.id, second)]), now);
+    assert!(again.is_empty(), "{again:?}");
+    // And where it says itself when nothing is forwarded any more.
+    host.registry.set_forwards(HashMap::new(), now);
+    assert_eq!(record(&host).port, moved.port);
 }

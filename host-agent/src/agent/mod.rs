@@ -156,7 +156,8 @@ pub(crate) struct AgentConfig {
     pub(crate) accept_unknown: bool,
     /// The machines that the hypervisor has at the start.
     pub(crate) machines: Vec<Machine>,
-    /// Is told when a guest announces itself that no machine is known of; none without a hypervisor.
+    /// Is told when a guest announces itself that no machine is known of, and when one is not met where its
+    /// machine was; none without a hypervisor.
     pub(crate) unknown: Option<Arc<Notify>>,
     /// Where the guests are written down, if anywhere.
     pub(crate) snapshot: Option<PathBuf>,
@@ -452,6 +453,20 @@ impl Agent {
     fn learn(&mut self, outcome: Outcome) {
         let Outcome { id, target, found } = outcome;
         let now = Instant::now();
+        // Where its hypervisor forwards a port to it, that may be another one by now.
+        let met = matches!(
+            found,
+            Found::Check(CheckResult::Passed) | Found::Probe(ProbeResult::Answered)
+        );
+        if !met
+            && let Some(unknown) = &self.config.unknown
+            && self
+                .registry
+                .get(id)
+                .is_some_and(beacon::registry::Guest::is_forwarded)
+        {
+            unknown.notify_one();
+        }
         let (kind, events) = match found {
             Found::Check(result) => (
                 Kind::Check,
@@ -494,6 +509,13 @@ impl Agent {
             .collect();
         self.registry.set_names(names);
         let now = Instant::now();
+        let forwards = machines
+            .iter()
+            .filter_map(|machine| Some((machine, machine.forwarded?)))
+            .flat_map(|(machine, at)| machine.macs.iter().map(move |&mac| (mac, at)))
+            .collect();
+        let events = self.registry.set_forwards(forwards, now);
+        self.act(events);
         for machine in machines {
             let paused = match machine.state {
                 State::Paused | State::Saved => true,

@@ -240,6 +240,7 @@ impl Commands {
                 name,
                 state,
                 macs,
+                forwarded: None,
             });
         }
         Ok(machines)

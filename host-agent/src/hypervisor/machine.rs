@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use beacon::MacId;
@@ -82,6 +83,10 @@ pub struct Machine {
     pub state: State,
     /// The MAC addresses of its network cards, the first card first. A guest announces one of them.
     pub macs: Vec<MacId>,
+    /// Where the hypervisor forwards a port of this host to the guest's Chirp port, where it does: what the guest
+    /// announces of itself counts less, for it cannot know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded: Option<SocketAddr>,
 }
 
 /// Returns the machine that a text means: by uuid, else by name.
@@ -233,6 +238,7 @@ mod tests {
             uuid: Some(uuid.to_owned()),
             state: State::Running,
             macs: Vec::new(),
+            forwarded: None,
         }
     }
 

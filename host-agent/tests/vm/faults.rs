@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use host_agent::hypervisor::{Blueprint, Operation, State};
+use host_agent::hypervisor::{Operation, State};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::Lines;
@@ -19,8 +19,8 @@ fn take(snapshot: &str) -> Operation {
 #[test]
 #[ignore = "boots a machine: make test-vm"]
 fn a_machine_goes_on_where_it_was_paused_snapshot_or_saved() {
-    let machines = Machines::new();
-    let before = machines.boot("worker");
+    let mut machines = Machines::new();
+    let before = machines.wake("worker");
     let mut program = machines
         .agent
         .command(&[
@@ -83,7 +83,7 @@ fn a_machine_goes_on_where_it_was_paused_snapshot_or_saved() {
 #[ignore = "boots a machine: make test-vm"]
 fn an_agent_that_was_killed_finds_its_machine_and_a_killed_machine_boots_anew() {
     let mut machines = Machines::new();
-    let before = machines.boot("worker");
+    let before = machines.wake("worker");
     let pid = pid_of(&machines.folder("worker"));
     machines.agent.process.signal(Signal::KILL);
     machines.agent.process.code();
@@ -110,15 +110,8 @@ fn an_agent_that_was_killed_finds_its_machine_and_a_killed_machine_boots_anew() 
 #[test]
 #[ignore = "boots a machine: make test-vm"]
 fn a_guest_whose_kernel_panics_is_stuck_until_it_is_reset() {
-    let machines = Machines::new();
-    let blueprint = Blueprint {
-        // Else the kernel only writes a line about the signal.
-        append: Some("chirp.interval=1 unknown_nmi_panic".to_owned()),
-        ..machines.blueprint()
-    };
-    machines.operate("worker", Operation::Create(blueprint));
-    machines.operate("worker", Operation::Start);
-    let before = machines.wait_ready("worker");
+    let mut machines = Machines::new();
+    let before = machines.wake("worker");
     let folder = std::fs::File::open(machines.folder("worker")).unwrap();
     let folder = std::os::fd::AsRawFd::as_raw_fd(&folder);
     let mut monitor = UnixStream::connect(format!("/proc/self/fd/{folder}/monitor.sock")).unwrap();

@@ -1,4 +1,4 @@
-//! Machines for tests: a registry of their own, an agent, and the guest that `make guest-image-test` makes.
+//! Machines for tests: a registry of their own, an agent that drives them, and the guest that `make test-vm` makes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::common::{Agent, NOBODY, Ran, is_root};
+use crate::golden::Golden;
 
 /// How long a machine may take for anything: two boot at once on two processors that others use, too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -49,14 +50,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Returns copies that an ordinary user can read, and becomes one.
-    fn open() -> Self {
-        let image = Self::copied();
-        ordinary();
-        image
-    }
-
-    /// Returns copies.
+    /// Returns copies that an ordinary user can read.
     pub(crate) fn copied() -> Self {
         let made = guest_image();
         let directory = tempfile::tempdir().unwrap();
@@ -93,27 +87,50 @@ pub(crate) struct Machines {
     pub(crate) agent: Agent,
     pub(crate) driver: Qemu,
     pub(crate) image: Image,
+    golden: Option<Golden>,
     runtime: Runtime,
     registry: tempfile::TempDir,
 }
 
 impl Machines {
-    /// Starts an agent, as an ordinary user.
+    /// Starts an agent, as an ordinary user, with a machine to [wake](Self::wake).
     pub(crate) fn new() -> Self {
-        let image = Image::open();
+        let registry = Self::registry();
+        let golden = Golden::copied(registry.path());
+        Self::within(registry, Some(golden))
+    }
+
+    /// Starts an agent, as an ordinary user, for machines that boot.
+    pub(crate) fn cold() -> Self {
+        Self::within(Self::registry(), None)
+    }
+
+    fn registry() -> tempfile::TempDir {
+        let registry = tempfile::tempdir().unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(registry.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        registry
+    }
+
+    fn within(registry: tempfile::TempDir, golden: Option<Golden>) -> Self {
+        let image = Image::copied();
+        ordinary();
         // An address of its own, at which it is found again after a restart.
         let [a, b, c, ..] = *uuid::Uuid::new_v4().as_bytes();
         let agent = Agent::start_from(&format!(
-            "[EmbeddedBroker]\nlisten_addr = 127.{a}.{b}.{}\n[Host]\nvm_gc_grace = 60\n",
-            c.clamp(1, 254)
+            "[EmbeddedBroker]\nlisten_addr = 127.{a}.{b}.{}\n[Host]\nvm_gc_grace = 60\n\
+             [Hypervisor]\nhypervisor = qemu\nmachines_path = {}\n",
+            c.clamp(1, 254),
+            registry.path().join("machines").display()
         ));
-        let registry = tempfile::tempdir().unwrap();
         let mut config = QemuConfig::new(registry.path().join("machines"), &image.host_agent);
         config.broker = Some(agent.broker.parse().unwrap());
         Self {
             agent,
             driver: Qemu::new(config),
             image,
+            golden,
             runtime: Runtime::new().unwrap(),
             registry,
         }
@@ -124,7 +141,8 @@ impl Machines {
         Blueprint {
             kernel: Some(self.image.kernel.clone()),
             initrd: Some(self.image.initramfs.clone()),
-            append: Some("chirp.interval=1".to_owned()),
+            // Without the second word the kernel only writes a line about the signal by which tests make it panic.
+            append: Some("chirp.interval=1 unknown_nmi_panic".to_owned()),
             memory_mib: Some(192),
             ..Blueprint::default()
         }
@@ -166,6 +184,36 @@ impl Machines {
         self.operate(name, Operation::Create(self.blueprint()));
         self.operate(name, Operation::Start);
         self.wait_ready(name)
+    }
+
+    /// Makes a machine of the one that was booted and saved before, starts it, and waits until the agent finds its
+    /// guest ready, in a run of its own.
+    #[track_caller]
+    pub(crate) fn wake(&mut self, name: &str) -> Value {
+        let golden = self.golden.take().unwrap();
+        let before = golden.guest["run"].clone();
+        self.adopt(&golden.machine, name);
+        self.operate(name, Operation::Start);
+        wait_for(
+            &|| format!("{name} to be ready; {}", self.told(name)),
+            || {
+                let guest = self.agent.guest(name)?;
+                (guest["state"] == "ready" && guest["run"] != before).then_some(guest)
+            },
+        )
+    }
+
+    /// Takes the folder of a machine that was saved elsewhere into the registry.
+    fn adopt(&self, machine: &Path, name: &str) {
+        let path = machine.join("machine.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut definition: Value = serde_json::from_str(&text).unwrap();
+        definition["kernel"] = self.image.kernel.to_str().unwrap().into();
+        definition["initrd"] = self.image.initramfs.to_str().unwrap().into();
+        std::fs::write(&path, definition.to_string()).unwrap();
+        let to = self.folder(name);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::rename(machine, to).unwrap();
     }
 
     /// Waits until the agent finds a guest ready.

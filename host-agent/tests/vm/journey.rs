@@ -7,7 +7,7 @@ use crate::harness::{Machines, wait_for};
 #[test]
 #[ignore = "boots a machine: make test-vm"]
 fn a_machine_boots_is_heard_and_used_and_turns_itself_off() {
-    let machines = Machines::new();
+    let machines = Machines::cold();
     let guest = machines.boot("worker");
     // The card's address links the machine and its guest.
     let text = std::fs::read_to_string(machines.folder("worker").join("machine.json")).unwrap();

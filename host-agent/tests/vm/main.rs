@@ -15,5 +15,6 @@ mod common;
 mod driver;
 mod empty_root;
 mod faults;
+mod golden;
 mod harness;
 mod journey;

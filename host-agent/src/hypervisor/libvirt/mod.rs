@@ -128,6 +128,7 @@ impl Libvirt {
             uuid: Some(uuid.to_owned()),
             state,
             macs,
+            forwarded: None,
         })
     }
 
@@ -142,6 +143,7 @@ impl Libvirt {
                 uuid: Some(uuid),
                 state: State::Unknown,
                 macs: Vec::new(),
+                forwarded: None,
             })
             .collect();
         let found = machine::find(machines, machine)?;

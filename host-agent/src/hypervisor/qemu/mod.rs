@@ -86,26 +86,6 @@ impl Qemu {
         }
     }
 
-    /// Returns where guests on QEMU's own network are reached, whatever they announce: by the addresses of
-    /// their cards.
-    ///
-    /// # Errors
-    ///
-    /// The folder of the machines cannot be read.
-    pub fn forwarded(&self) -> Result<Vec<(MacId, SocketAddr)>, Error> {
-        let mut all = Vec::new();
-        for folder in Folder::all(&self.config.folder)? {
-            let definition = folder.definition()?;
-            if let Link::User { port } = definition.link {
-                all.push((
-                    definition.mac,
-                    SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-                ));
-            }
-        }
-        Ok(all)
-    }
-
     async fn list(&self) -> Result<Vec<Machine>, Error> {
         let mut all = Vec::new();
         for folder in Folder::all(&self.config.folder)? {
@@ -132,6 +112,7 @@ impl Qemu {
                         uuid: Some(definition.uuid),
                         state: State::Unknown,
                         macs: Vec::new(),
+                        forwarded: None,
                     });
                 }
                 Folder::of(registry, &find(machines, text)?.name)
@@ -155,6 +136,10 @@ impl Qemu {
             uuid: Some(definition.uuid),
             state,
             macs: vec![definition.mac],
+            forwarded: match definition.link {
+                Link::User { port } => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+                Link::Tap { .. } => None,
+            },
         })
     }
 

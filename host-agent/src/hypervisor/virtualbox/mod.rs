@@ -189,6 +189,7 @@ impl VirtualBox {
                 uuid: Some(listed.uuid),
                 state: State::Unknown,
                 macs: Vec::new(),
+                forwarded: None,
             })
             .collect();
         let found = machine::find(machines, machine)?;
@@ -592,6 +593,7 @@ fn with_info(listed: Listed, info: Info) -> Machine {
         uuid: Some(listed.uuid),
         state: info.state,
         macs: info.macs,
+        forwarded: None,
     }
 }
 
