@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use exec_ext::status::{FeatureLimits, Features, SandboxFeatures};
+use rustix::time::{ClockId, clock_gettime};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 /// The ids that tell one start of machine and server from another. `features` and the beacons carry
@@ -42,7 +44,7 @@ impl Identity {
 
     /// Begins another run.
     pub fn renew(&self) {
-        self.run.send_replace(beacon::net::new_id());
+        self.run.send_replace(id_after_restore());
     }
 
     /// Returns the capabilities that beacons announce: those of `features`.
@@ -52,6 +54,24 @@ impl Identity {
         let exec = exec.then(|| ("exec".to_owned(), 1));
         exec.into_iter().chain(always).collect()
     }
+}
+
+/// Returns an id that no other life of this machine gets. Two restores of one snapshot go on with the same random
+/// numbers until the kernel has gathered others; what differs is the time.
+fn id_after_restore() -> String {
+    let clocks = [ClockId::Realtime, ClockId::Boottime, ClockId::MonotonicRaw].map(clock_gettime);
+    let battery = std::fs::read("/sys/class/rtc/rtc0/since_epoch").unwrap_or_default();
+    let mut hash = Sha256::new();
+    hash.update(beacon::net::new_id());
+    hash.update(format!("{clocks:?}"));
+    hash.update(battery);
+    let mut bytes = [0; 16];
+    for (byte, hashed) in bytes.iter_mut().zip(hash.finalize()) {
+        *byte = hashed;
+    }
+    uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string()
 }
 
 impl Default for Identity {

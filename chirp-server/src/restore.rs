@@ -2,9 +2,15 @@
 //!
 //! What such a machine holds of the world is old: its peers have gone on without it. Its server takes a new
 //! run id and closes its connections, while its programs go on (`exec-extension.md`, "What the server
-//! guarantees"). Three things tell: a step of the clock of more than ten seconds against the one that only goes
-//! forward, as setting a restored machine's clock right makes; the kernel's news of a new generation id; and
-//! SIGUSR1, for who restores machines and can run a command in them.
+//! guarantees"). These tell:
+//!
+//! * the hypervisor's news of a new generation id, which is the surest: under QEMU with its device `vmgenid`, on any
+//!   kernel with ACPI, a second after the restore at most; from Linux 6.10 on under others with such a device;
+//! * a step of the clock of more than ten seconds against the one that only goes forward, as setting a restored
+//!   machine's clock right makes;
+//! * where there is no generation id, the same of the machine's own battery clock, which goes on with the host's
+//!   time whatever becomes of the machine. A machine that was paused for as long cannot be told from a restored one;
+//! * SIGUSR1, for who restores machines and can run a command in them.
 
 mod clock;
 mod generation;
@@ -20,14 +26,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::server::Server;
-use clock::{Steps, SystemClock};
-use generation::Generations;
+use clock::{BatteryClock, Steps, SystemClock};
+use generation::{Generations, Notifications};
 
 /// What told that the machine may have been restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sign {
     /// The clock was set by so many seconds, forwards where positive.
     ClockStep(i64),
+    /// The battery's clock went on by so many seconds while the machine stood still, or was set.
+    BatteryStep(i64),
     /// The hypervisor has given the machine a new generation id.
     Generation,
     /// SIGUSR1.
@@ -38,17 +46,32 @@ impl fmt::Display for Sign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClockStep(seconds) => write!(f, "the clock was set by {seconds:+} s"),
+            Self::BatteryStep(seconds) => {
+                write!(
+                    f,
+                    "the battery's clock went {seconds:+} s without the machine"
+                )
+            }
             Self::Generation => f.write_str("the machine has a new generation id"),
             Self::Told => f.write_str("SIGUSR1 says so"),
         }
     }
 }
 
+/// How the generation of the machine is known, by the best way there is.
+#[derive(Debug)]
+enum Generation {
+    /// The hypervisor's notifications are counted.
+    Counted(Notifications),
+    /// The kernel tells, if it can, and the battery's clock is looked at, if there is one.
+    Guessed(Option<Generations>, Option<Steps<BatteryClock>>),
+}
+
 /// What is looked at for signs.
 #[derive(Debug)]
 pub struct Watch {
     steps: Steps<SystemClock>,
-    generations: Option<Generations>,
+    generation: Generation,
     told: Signal,
 }
 
@@ -61,7 +84,12 @@ impl Watch {
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self {
             steps: Steps::new(SystemClock::new()),
-            generations: Generations::open(),
+            generation: match Notifications::open() {
+                Some(notifications) => Generation::Counted(notifications),
+                None => {
+                    Generation::Guessed(Generations::open(), BatteryClock::open().map(Steps::new))
+                }
+            },
             told: signal(SignalKind::user_defined1()).context("cannot wait for signals")?,
         })
     }
@@ -81,16 +109,42 @@ impl Watch {
     }
 
     async fn sign(&mut self) -> Sign {
-        let generation = async {
-            match &self.generations {
-                Some(generations) => generations.next().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             seconds = self.steps.next() => Sign::ClockStep(seconds),
-            () = generation => Sign::Generation,
+            sign = self.generation.next() => sign,
             Some(()) = self.told.recv() => Sign::Told,
+        }
+    }
+}
+
+impl Generation {
+    /// Waits for another generation.
+    ///
+    /// Cancel safe.
+    async fn next(&mut self) -> Sign {
+        match self {
+            Self::Counted(notifications) => {
+                notifications.next().await;
+                Sign::Generation
+            }
+            Self::Guessed(generations, battery) => {
+                let told = async {
+                    match generations {
+                        Some(generations) => generations.next().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let stepped = async {
+                    match battery {
+                        Some(battery) => battery.next().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = told => Sign::Generation,
+                    seconds = stepped => Sign::BatteryStep(seconds),
+                }
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Steps of the clock.
+//! Steps of clocks.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::time::{
@@ -26,8 +27,9 @@ const NANOSECONDS: i64 = 1_000_000_000;
 
 /// A clock that people set, as far as this module needs one.
 pub(super) trait Clock {
-    /// Returns how far it is ahead of the one that only goes forward, in nanoseconds.
-    fn ahead(&self) -> i64;
+    /// Returns how far it is ahead of the one that only goes forward, in nanoseconds; nothing where it cannot be
+    /// told now.
+    fn ahead(&self) -> Option<i64>;
 
     /// Waits until it may have been set.
     ///
@@ -39,7 +41,7 @@ pub(super) trait Clock {
 #[derive(Debug)]
 pub(super) struct Steps<C> {
     clock: C,
-    last: i64,
+    last: Option<i64>,
 }
 
 impl<C: Clock> Steps<C> {
@@ -55,9 +57,11 @@ impl<C: Clock> Steps<C> {
     pub(super) async fn next(&mut self) -> i64 {
         loop {
             self.clock.changed().await;
-            let ahead = self.clock.ahead();
-            let step = ahead.saturating_sub(self.last) / NANOSECONDS;
-            self.last = ahead;
+            let Some(ahead) = self.clock.ahead() else {
+                continue;
+            };
+            let last = self.last.replace(ahead).unwrap_or(ahead);
+            let step = ahead.saturating_sub(last) / NANOSECONDS;
             if step.saturating_abs() > STEP_SECONDS {
                 return step;
             }
@@ -103,7 +107,7 @@ fn timer() -> rustix::io::Result<OwnedFd> {
 }
 
 impl Clock for SystemClock {
-    fn ahead(&self) -> i64 {
+    fn ahead(&self) -> Option<i64> {
         // A process that is stopped between two readings would see a step where there was none.
         let mut read = (0, 0);
         for _ in 0..8 {
@@ -115,7 +119,7 @@ impl Clock for SystemClock {
                 break;
             }
         }
-        read.0
+        Some(read.0)
     }
 
     async fn changed(&self) {
@@ -135,6 +139,45 @@ impl Clock for SystemClock {
             () = set => {}
             () = tokio::time::sleep(EVERY) => {}
         }
+    }
+}
+
+/// The machine's battery clock, against the one that also counts while the machine sleeps: hypervisors keep it at
+/// the host's time, which goes on while the machine does not.
+#[derive(Debug)]
+pub(super) struct BatteryClock {
+    /// Says the seconds since 1970.
+    file: PathBuf,
+}
+
+impl BatteryClock {
+    /// Returns the first one, if it can be read.
+    pub(super) fn open() -> Option<Self> {
+        let clock = Self {
+            file: "/sys/class/rtc/rtc0/since_epoch".into(),
+        };
+        clock.seconds().map(|_| clock)
+    }
+
+    fn seconds(&self) -> Option<i64> {
+        let text = std::fs::read_to_string(&self.file).ok()?;
+        text.trim().parse().ok()
+    }
+}
+
+impl Clock for BatteryClock {
+    fn ahead(&self) -> Option<i64> {
+        let before = nanoseconds(ClockId::Boottime);
+        let ahead = self
+            .seconds()?
+            .saturating_mul(NANOSECONDS)
+            .saturating_sub(before);
+        let took = nanoseconds(ClockId::Boottime).saturating_sub(before);
+        (took < NANOSECONDS).then_some(ahead)
+    }
+
+    async fn changed(&self) {
+        tokio::time::sleep(EVERY).await;
     }
 }
 
@@ -163,8 +206,8 @@ mod tests {
     }
 
     impl Clock for &Hand {
-        fn ahead(&self) -> i64 {
-            self.ahead.load(Ordering::SeqCst)
+        fn ahead(&self) -> Option<i64> {
+            Some(self.ahead.load(Ordering::SeqCst))
         }
 
         async fn changed(&self) {
@@ -201,11 +244,33 @@ mod tests {
         assert_eq!(soon(&mut steps).await, -11);
     }
 
+    #[test]
+    fn a_battery_clock_is_read_where_it_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = BatteryClock {
+            file: directory.path().join("since_epoch"),
+        };
+        assert_eq!(clock.ahead(), None);
+        for (text, seconds) in [("1700000000\n", Some(1_700_000_000)), ("soon\n", None)] {
+            std::fs::write(&clock.file, text).unwrap();
+            let ahead = clock.ahead();
+            let up = nanoseconds(ClockId::Boottime);
+            let told = ahead.map(|ahead| (ahead + up) / NANOSECONDS);
+            // The time that the test itself took comes on top.
+            assert!(
+                told.zip(seconds)
+                    .is_none_or(|(told, seconds)| (seconds..seconds + 60).contains(&told))
+                    && told.is_some() == seconds.is_some(),
+                "{text:?}: {told:?}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn the_system_s_clock_is_not_set_by_looking_at_it() {
         let clock = SystemClock::new();
         assert!(clock.set.is_some(), "this kernel tells when it is set");
-        let (first, second) = (clock.ahead(), clock.ahead());
+        let (first, second) = (clock.ahead().unwrap(), clock.ahead().unwrap());
         assert!((first - second).abs() < NANOSECONDS, "{first} {second}");
         let quiet = tokio::time::timeout(Duration::from_millis(100), clock.changed()).await;
         assert!(quiet.is_err());

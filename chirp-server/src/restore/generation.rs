@@ -1,8 +1,12 @@
 //! News of a new generation id, which hypervisors give to machines that they restore or copy.
 //!
-//! Linux tells it from 6.10 on, as an event of the device; earlier ones only make their random numbers new.
+//! Linux tells it from 6.10 on, as an event of the device, where the id is another one; earlier ones only make their
+//! random numbers new. QEMU's notification that it may be is counted by every kernel with ACPI, as every event of
+//! the machine's is: when QEMU loads a machine's memory, in the same process or another.
 
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
@@ -16,6 +20,61 @@ const KERNEL: u32 = 1;
 
 /// Bytes of an event at most; the kernel has the same figure.
 const EVENT_MAX: usize = 2048;
+
+/// QEMU's device that has the id.
+const DEVICE: &str = "/sys/bus/acpi/devices/QEMUVGID:00";
+
+/// How often the kernel has seen the event that QEMU notifies by: number 5 on each of its machines of this kind.
+const COUNT: &str = "/sys/firmware/acpi/interrupts/gpe05";
+
+/// How often the count is looked at, which nobody tells of.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// QEMU's notifications.
+#[derive(Debug)]
+pub(super) struct Notifications {
+    file: PathBuf,
+    seen: u64,
+    /// How often it is looked.
+    every: Duration,
+}
+
+impl Notifications {
+    /// Begins to count; none where the machine has no such device.
+    pub(super) fn open() -> Option<Self> {
+        if !Path::new(DEVICE).exists() {
+            return None;
+        }
+        let file = PathBuf::from(COUNT);
+        let seen = count(&file)?;
+        Some(Self {
+            file,
+            seen,
+            every: EVERY,
+        })
+    }
+
+    /// Waits for another one.
+    ///
+    /// Cancel safe.
+    pub(super) async fn next(&mut self) {
+        loop {
+            tokio::time::sleep(self.every).await;
+            let Some(now) = count(&self.file) else {
+                continue;
+            };
+            if std::mem::replace(&mut self.seen, now) != now {
+                return;
+            }
+        }
+    }
+}
+
+/// Returns the number at the beginning of a file of the kernel's, if there is one.
+fn count(file: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
 
 /// The kernel's events.
 #[derive(Debug)]
@@ -78,6 +137,32 @@ fn is_new(event: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn every_change_of_the_count_is_a_notification() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("gpe05");
+        let write = |text: &str| std::fs::write(&file, text).unwrap();
+        write("       0  EN     enabled      unmasked\n");
+        let mut notifications = Notifications {
+            file: file.clone(),
+            seen: count(&file).unwrap(),
+            every: Duration::from_millis(1),
+        };
+        let quiet = async |notifications: &mut Notifications| {
+            let next = tokio::time::timeout(Duration::from_millis(50), notifications.next());
+            assert!(next.await.is_err(), "nothing changed");
+        };
+        quiet(&mut notifications).await;
+        write("       2  EN     enabled      unmasked\n");
+        notifications.next().await;
+        quiet(&mut notifications).await;
+        // A snapshot has an earlier count.
+        write("       1  EN     enabled      unmasked\n");
+        notifications.next().await;
+        write("nonsense");
+        quiet(&mut notifications).await;
+    }
 
     #[test]
     fn only_the_event_of_a_new_id_is_one() {

@@ -65,6 +65,8 @@ pub(super) fn arguments(
         .option("-action", "shutdown=pause,panic=pause")
         .option("-device", "pvpanic")
         .option("-device", "virtio-rng-pci")
+        // By which a guest knows that its memory was loaded from somewhere.
+        .option("-device", "vmgenid,guid=auto")
         .option(
             "-blockdev",
             format!("driver=qcow2,node-name=disk0,file.driver=file,file.filename={DISK}"),
