@@ -50,11 +50,7 @@ pub(crate) async fn serve(
         heard,
         token.clone(),
     ));
-    let machines = Machines::new(
-        config
-            .hypervisor
-            .driver(None, broker_addresses.last().copied())?,
-    );
+    let machines = Machines::new(config.hypervisor.driver(None, &broker_addresses)?);
     let unknown = (!config.hypervisor.is_none()).then(|| Arc::new(Notify::new()));
     let settings = AgentConfig {
         machines: if unknown.is_some() {

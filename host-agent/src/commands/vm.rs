@@ -241,7 +241,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(driver) => {
             let config = Config::load(arguments.agent.config.as_deref())?;
             Reach::Here(Machines::new(
-                config.hypervisor.driver(Some(driver), config.embedded)?,
+                config
+                    .hypervisor
+                    .driver(Some(driver), config.embedded.as_slice())?,
             ))
         }
         None => Reach::Agent(arguments.agent.client()?),

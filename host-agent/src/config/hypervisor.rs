@@ -86,7 +86,7 @@ impl HypervisorSettings {
             watchdog,
             driver,
         };
-        read.driver(None, None)?;
+        read.driver(None, &[])?;
         Ok(read)
     }
 
@@ -95,8 +95,8 @@ impl HypervisorSettings {
         self.driver.eq_ignore_ascii_case("none")
     }
 
-    /// Returns the driver of that name, or the one that is set. `broker` is where guests reach the broker from
-    /// this host.
+    /// Returns the driver of that name, or the one that is set. `brokers` is where the broker listens: what others
+    /// reach first, this host's own way to it last.
     ///
     /// # Errors
     ///
@@ -104,8 +104,11 @@ impl HypervisorSettings {
     pub(crate) fn driver(
         &self,
         name: Option<&str>,
-        broker: Option<SocketAddr>,
+        brokers: &[SocketAddr],
     ) -> Result<Arc<dyn Driver>, SettingsError> {
+        let is_elsewhere = |broker: &&SocketAddr| {
+            !broker.ip().is_loopback() && !broker.ip().is_unspecified() && broker.port() != 0
+        };
         let name = name.unwrap_or(&self.driver);
         Ok(match name.to_ascii_lowercase().as_str() {
             "none" => Arc::new(NoHypervisor),
@@ -113,7 +116,8 @@ impl HypervisorSettings {
                 helpers: self.helpers.clone(),
                 accel: self.accel,
                 network: self.network.clone(),
-                broker,
+                broker: brokers.last().copied(),
+                bridge_broker: brokers.iter().find(is_elsewhere).copied(),
                 ..QemuConfig::new(self.folder()?, carrier()?)
             })),
             "libvirt" => Arc::new(Libvirt::new(LibvirtSettings {

@@ -18,3 +18,4 @@ mod faults;
 mod golden;
 mod harness;
 mod journey;
+mod network;

@@ -109,6 +109,9 @@ fn append(name: &str, machine: &Definition, config: &QemuConfig) -> String {
         if config.broker.is_some() {
             words.push(format!("chirp.broker={BROKER}"));
         }
+    } else if let Some(broker) = config.bridge_broker {
+        // Networks that lead nowhere else tell no gateway to ask for it at.
+        words.push(format!("chirp.broker={broker}"));
     }
     words.extend(machine.append.clone());
     words.join(" ")
@@ -242,5 +245,14 @@ mod tests {
             !line.contains("-append") && !line.contains("-initrd"),
             "{line}"
         );
+        // The broker's own address, where it is one that a guest can reach; else its gateway.
+        let booted = Definition {
+            kernel: Some("/k".into()),
+            ..tap
+        };
+        assert!(!shown(&booted, &config).contains("chirp.broker"));
+        config.bridge_broker = config.broker;
+        let line = shown(&booted, &config);
+        assert!(line.contains("chirp.broker=192.168.56.1:61613"), "{line}");
     }
 }

@@ -45,8 +45,9 @@ pub enum Network {
     /// is reached at a port of this host's loopback.
     #[default]
     User,
-    /// A card on this bridge of the host. Root gets a tap device for each machine; for others it must be there,
-    /// with the name of `Machine::tap` and for that user.
+    /// A card on this bridge of the host, by a tap device with the name `vm-` and the last three bytes of the
+    /// card's address. QEMU makes it where this process may change the network; else it must be there, made for
+    /// this user.
     Bridge(String),
 }
 
@@ -90,6 +91,8 @@ pub struct QemuConfig {
     /// Where the broker listens that guests announce themselves to, as this host reaches it. Without one they
     /// reach nobody.
     pub broker: Option<SocketAddr>,
+    /// Where guests on a bridge reach that broker; without it they look for it at their default gateway.
+    pub bridge_broker: Option<SocketAddr>,
     /// The program that carries a guest's connection to the broker, called as `PROGRAM carry ADDRESS:PORT` with
     /// a socket as standard input and output: `host-agent` itself.
     pub carrier: PathBuf,
@@ -107,6 +110,7 @@ impl QemuConfig {
             accel: Accel::default(),
             network: Network::default(),
             broker: None,
+            bridge_broker: None,
             carrier: carrier.into(),
             memory_mib: 256,
         }

@@ -7,6 +7,7 @@
 //! * `qmp`: the monitor's words, without input and output; `monitor`: a session with it
 //! * `status`: QEMU's words for states
 //! * `snapshots`: snapshots and saved machines, both inside the machine's disk
+//! * `tap`: the device that joins a machine to a bridge
 //!
 //! Everything about a machine is in its folder, so that agents come and go while it runs, several programs can
 //! work with the same machines, and two of them never start one twice.
@@ -19,6 +20,7 @@ mod process;
 mod qmp;
 mod snapshots;
 mod status;
+mod tap;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -256,7 +258,7 @@ impl Qemu {
             link: match &self.config.network {
                 Network::User => Link::User { port: free_port()? },
                 Network::Bridge(bridge) => Link::Tap {
-                    tap: tap(mac),
+                    tap: tap_name(mac),
                     bridge: bridge.clone(),
                 },
             },
@@ -341,15 +343,11 @@ impl Qemu {
             figure("cpu_s", cpu_s);
             figure("memory_bytes", memory);
         }
-        if let Link::Tap { tap, .. } = &definition.link {
-            // What the host sends is what the guest receives.
-            for (name, file) in [("net_rx_bytes", "tx_bytes"), ("net_tx_bytes", "rx_bytes")] {
-                let path = format!("/sys/class/net/{tap}/statistics/{file}");
-                let text = std::fs::read_to_string(path).unwrap_or_default();
-                if let Ok(bytes) = text.trim().parse() {
-                    figure(name, bytes);
-                }
-            }
+        if let Link::Tap { tap, .. } = &definition.link
+            && let Some((received, sent)) = tap::traffic(tap)
+        {
+            figure("net_rx_bytes", received);
+            figure("net_tx_bytes", sent);
         }
         let what = format!("figures of machine {:?}", folder.name);
         let mut monitor = Monitor::open(&folder.path, LOOK_WITHIN)
@@ -395,6 +393,9 @@ impl Qemu {
             Ok(machines) => Finding::good(format!("{} machines in {folder}", machines.len())),
             Err(error) => Finding::bad(error.to_string(), "name a folder that this user may read"),
         });
+        if let Network::Bridge(bridge) = &self.config.network {
+            findings.extend(tap::findings(bridge).await);
+        }
         Ok(findings)
     }
 }
@@ -446,6 +447,10 @@ impl Work<'_> {
     async fn start(&self, state: State) -> Result<(), Error> {
         let load: Option<String> = self.folder.read(SAVED)?;
         let load = load.filter(|_| state == State::Saved);
+        let joined = match &self.folder.definition()?.link {
+            Link::Tap { tap, bridge } => tap::prepare(tap, bridge).await?,
+            Link::User { .. } => true,
+        };
         let mut tries = 0;
         let (mut monitor, run) = loop {
             let definition = self.choose_port(tries > 0)?;
@@ -474,7 +479,7 @@ impl Work<'_> {
                 }
             }
         };
-        if let Err(error) = self.settle(&mut monitor, load.as_deref()).await {
+        if let Err(error) = self.settle(&mut monitor, load.as_deref(), joined).await {
             process::kill(&run);
             self.gone(Instant::now() + QUIT_WITHIN).await?;
             self.folder.clear(RUN)?;
@@ -484,9 +489,16 @@ impl Work<'_> {
     }
 
     /// Does what is left to do when QEMU runs.
-    async fn settle(&self, monitor: &mut Monitor, load: Option<&str>) -> Result<(), Error> {
-        if let Link::Tap { tap, bridge } = &self.folder.definition()?.link {
-            attach(tap, bridge).await?;
+    async fn settle(
+        &self,
+        monitor: &mut Monitor,
+        load: Option<&str>,
+        joined: bool,
+    ) -> Result<(), Error> {
+        if let Link::Tap { tap, bridge } = &self.folder.definition()?.link
+            && !joined
+        {
+            tap::attach(tap, bridge).await?;
         }
         if let Some(load) = load {
             // It is paused where it was when the snapshot was taken.
@@ -735,30 +747,8 @@ fn trim_console(folder: &Folder) {
     }
 }
 
-/// Puts a machine's tap device onto its bridge, unless it is there.
-async fn attach(tap: &str, bridge: &str) -> Result<(), Error> {
-    let master = std::fs::read_link(format!("/sys/class/net/{tap}/master")).ok();
-    if master.is_some_and(|master| master.ends_with(bridge)) {
-        return Ok(());
-    }
-    let ip = Tool::new("ip", None, "install iproute2");
-    let arguments = ["link", "set", "dev", tap, "master", bridge, "up"];
-    let output = ip.run(arguments, Duration::from_secs(20)).await?;
-    if output.code == 0 {
-        return Ok(());
-    }
-    Err(Error::Failed {
-        what: format!("putting {tap} onto the bridge {bridge}"),
-        said: format!(
-            "{}; where this is not done by root, prepare it: ip tuntap add dev {tap} mode tap user USER && ip link \
-             set dev {tap} master {bridge} up",
-            output.said()
-        ),
-    })
-}
-
 /// Returns the name of a machine's tap device: its card's own part of the address.
-fn tap(mac: MacId) -> String {
+fn tap_name(mac: MacId) -> String {
     let [_, _, _, a, b, c] = mac.bytes();
     format!("vm-{a:02x}{b:02x}{c:02x}")
 }
