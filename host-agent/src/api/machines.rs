@@ -41,7 +41,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<MachineList>, Ap
 }
 
 pub(super) async fn check(State(api): State<Api>) -> Result<Json<Vec<Finding>>, ApiError> {
-    Ok(Json(api.machines.driver().check().await?))
+    Ok(Json(hypervisor::check(api.machines.driver()).await?))
 }
 
 /// The query of `GET /machine`.

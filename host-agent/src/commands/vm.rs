@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use beacon::mac::MacId;
 use clap::{Args, Subcommand};
 use host_agent::hypervisor::{
-    Blueprint, Console, Finding, Machine, Machines, Operation, Performance, Snapshot,
+    self, Blueprint, Console, Finding, Machine, Machines, Operation, Performance, Snapshot,
 };
 
 use super::boot::{self, Boot};
@@ -231,7 +231,7 @@ impl Reach {
     async fn check(&self) -> anyhow::Result<Vec<Finding>> {
         match self {
             Self::Agent(client) => client.machines_check().await,
-            Self::Here(machines) => Ok(machines.driver().check().await?),
+            Self::Here(machines) => Ok(hypervisor::check(machines.driver()).await?),
         }
     }
 }

@@ -59,6 +59,16 @@ pub trait Driver: Debug + Send + Sync {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    /// Tries out what could work here beside what the settings ask for, which takes seconds; for those who ask, not
+    /// for every start. Leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's program cannot be run.
+    fn try_out(&self) -> Answer<'_, Vec<Finding>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// Returns every machine that the hypervisor knows, in its order.
     ///
     /// # Errors
@@ -115,6 +125,20 @@ pub trait Driver: Debug + Send + Sync {
         let _ = machine;
         unsupported(self.name(), "console")
     }
+}
+
+/// Returns all that a driver finds: what it lacks, and what else could work.
+///
+/// # Errors
+///
+/// The hypervisor's program cannot be run.
+pub async fn check(driver: &dyn Driver) -> Result<Vec<Finding>, Error> {
+    let mut findings = driver.check().await?;
+    // What lacks something need not be tried.
+    if findings.iter().all(|finding| finding.ok) {
+        findings.extend(driver.try_out().await?);
+    }
+    Ok(findings)
 }
 
 /// Returns the answer of a driver to what it cannot do: [`Error::NotSupported`].

@@ -227,7 +227,7 @@ fn of_two_machines_with_one_card_s_address_neither_is_taken_for_the_other() {
     host.start_agent();
     host.tap(FIRST);
     host.create("worker", FIRST, "");
-    let refused = host.create_command("copy", FIRST, "").expect(1);
+    let refused = host.create_command("copy", FIRST, "").expect(3);
     assert!(
         refused
             .err

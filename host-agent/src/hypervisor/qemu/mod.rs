@@ -7,6 +7,7 @@
 //! * `qmp`: the monitor's words, without input and output; `monitor`: a session with it
 //! * `status`: QEMU's words for states
 //! * `snapshots`: snapshots and saved machines, both inside the machine's disk
+//! * `kvm`: whether KVM boots a machine here
 //! * `tap`: the device that joins a machine to a bridge
 //!
 //! Everything about a machine is in its folder, so that agents come and go while it runs, several programs can
@@ -15,6 +16,7 @@
 mod arguments;
 pub mod config;
 mod folder;
+mod kvm;
 mod monitor;
 mod process;
 mod qmp;
@@ -23,7 +25,8 @@ mod status;
 mod tap;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use beacon::MacId;
@@ -73,6 +76,8 @@ pub struct Qemu {
     config: QemuConfig,
     qemu: Tool,
     qemu_img: Tool,
+    /// Set once KVM has booted a kernel here.
+    kvm_boots: Arc<OnceLock<()>>,
 }
 
 impl Qemu {
@@ -84,6 +89,7 @@ impl Qemu {
         Self {
             qemu: Tool::new(&emulator, helpers, REMEDY),
             qemu_img: Tool::new("qemu-img", helpers, REMEDY),
+            kvm_boots: Arc::default(),
             config,
         }
     }
@@ -264,8 +270,7 @@ impl Qemu {
             },
         };
         // QEMU runs in a folder of its own: what it is told must mean the same there.
-        let absolute =
-            |path: &Option<std::path::PathBuf>| path.as_deref().map(existing).transpose();
+        let absolute = |path: &Option<PathBuf>| path.as_deref().map(existing).transpose();
         definition.kernel = absolute(&blueprint.kernel)?;
         definition.initrd = absolute(&blueprint.initrd)?;
         let image = absolute(&blueprint.image)?;
@@ -396,7 +401,49 @@ impl Qemu {
         if let Network::Bridge(bridge) = &self.config.network {
             findings.extend(tap::findings(bridge).await);
         }
+        if self.config.accel == Accel::Kvm {
+            findings.extend(self.kvm_finding().await?);
+        }
         Ok(findings)
+    }
+
+    /// Tries KVM with a kernel of the registry's, or the host's own.
+    async fn kvm_finding(&self) -> Result<Option<Finding>, Error> {
+        let wanted = self.config.accel == Accel::Kvm;
+        let mut kernels = Vec::new();
+        for folder in Folder::all(&self.config.folder)? {
+            kernels.extend(folder.definition()?.kernel);
+        }
+        Ok(Some(match kvm::kernel(kernels) {
+            Some(kernel) => kvm::probe(&self.qemu, &kernel).await?.finding(wanted),
+            None if wanted => Finding::bad(
+                "KVM: not tried, for want of a kernel to boot",
+                "make a machine with a kernel of its own (vm create --kernel), and check again",
+            ),
+            None => return Ok(None),
+        }))
+    }
+
+    /// Looks, before a machine is started that is to have KVM, whether KVM boots its kernel, or the host's.
+    async fn prove_kvm(&self, machine: &Definition, what: &str) -> Result<(), Error> {
+        if self.config.accel != Accel::Kvm || self.kvm_boots.get().is_some() {
+            return Ok(());
+        }
+        // A machine that boots from its disk may be the first, and there is nothing to try it with.
+        let Some(kernel) = kvm::kernel(machine.kernel.clone()) else {
+            return Ok(());
+        };
+        match kvm::probe(&self.qemu, &kernel).await? {
+            kvm::Verdict::Boots(_) => {
+                // Another start may have been sooner.
+                let _ = self.kvm_boots.set(());
+                Ok(())
+            }
+            kvm::Verdict::Fails(why) => Err(Error::Failed {
+                what: what.to_owned(),
+                said: format!("KVM: {why}; {}", kvm::REMEDY),
+            }),
+        }
     }
 }
 
@@ -407,6 +454,15 @@ impl Driver for Qemu {
 
     fn check(&self) -> Answer<'_, Vec<Finding>> {
         Box::pin(self.findings())
+    }
+
+    fn try_out(&self) -> Answer<'_, Vec<Finding>> {
+        Box::pin(async {
+            if self.config.accel == Accel::Kvm {
+                return Ok(Vec::new());
+            }
+            Ok(self.kvm_finding().await?.into_iter().collect())
+        })
     }
 
     fn machines(&self) -> Answer<'_, Vec<Machine>> {
@@ -447,7 +503,9 @@ impl Work<'_> {
     async fn start(&self, state: State) -> Result<(), Error> {
         let load: Option<String> = self.folder.read(SAVED)?;
         let load = load.filter(|_| state == State::Saved);
-        let joined = match &self.folder.definition()?.link {
+        let definition = self.folder.definition()?;
+        self.driver.prove_kvm(&definition, &self.what).await?;
+        let joined = match &definition.link {
             Link::Tap { tap, bridge } => tap::prepare(tap, bridge).await?,
             Link::User { .. } => true,
         };
@@ -771,7 +829,7 @@ fn free_port() -> Result<u16, Error> {
 }
 
 /// Returns the absolute path of a file that QEMU is to read.
-fn existing(path: &Path) -> Result<std::path::PathBuf, Error> {
+fn existing(path: &Path) -> Result<PathBuf, Error> {
     let bad = |error: std::io::Error| Error::BadArgument {
         what: path.display().to_string(),
         reason: error.to_string(),
