@@ -7,8 +7,11 @@
 
 mod common;
 
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use common::{Agent, Guest, Lines, Process, processes_with, wait_for};
 use rustix::process::Signal;
@@ -330,5 +333,92 @@ fn a_guest_that_dies_in_the_middle_is_a_failure_of_that_guest() {
         if let (true, Some(process)) = (ours, process.and_then(rustix::process::Pid::from_raw)) {
             let _ = rustix::process::kill_process(process, Signal::KILL);
         }
+    }
+}
+
+#[test]
+fn work_meant_for_a_guest_is_given_to_no_other_server_that_answers_at_its_address() {
+    let agent = Agent::start();
+    let switch = Switch::new();
+    let ports = tempfile::tempdir().unwrap();
+    // The servers may be another user's.
+    std::fs::set_permissions(ports.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let port_of = |name: &str| ports.path().join(name);
+    let read_port = |name: &str| {
+        wait_for("a server's port", || {
+            let text = std::fs::read_to_string(port_of(name)).ok()?;
+            text.trim().parse::<u16>().ok()
+        })
+    };
+    let file = |name: &str| port_of(name).to_str().unwrap().to_owned();
+    let announced = format!("--announce-as=127.0.0.1:{}", switch.port);
+    let one = Guest::spawn(&agent, "one", &["--exec", &announced, "-Z", &file("one")]);
+    let two = Guest::spawn(&agent, "two", &["--exec", "-Z", &file("two")]);
+    switch.lead_to(read_port("one"));
+    agent.wait_state("one", "ready");
+    agent.wait_state("two", "ready");
+
+    switch.lead_to(read_port("two"));
+    let work = tempfile::tempdir().unwrap();
+    let (input, output) = (work.path().join("in"), work.path().join("out"));
+    std::fs::write(&input, "secret").unwrap();
+    std::fs::write(two.root().join("file"), "of two").unwrap();
+    let (input, output) = (input.to_str().unwrap(), output.to_str().unwrap());
+    for arguments in [
+        &["exec", "--to", "one", "--", "touch", "taken"][..],
+        &["push", "--to", "one", input, "/taken"],
+        &["pull", "--from", "one", "/file", output],
+    ] {
+        let refused = agent.run(arguments).expect(1);
+        assert!(
+            refused.err.contains("another server answers at"),
+            "{refused:#?}"
+        );
+    }
+    assert!(!two.root().join("taken").exists());
+    assert!(!std::path::Path::new(output).exists());
+
+    switch.lead_to(read_port("one"));
+    agent
+        .run(&["exec", "--to", "one", "--", "touch", "taken"])
+        .expect(0);
+    assert!(one.root().join("taken").exists());
+}
+
+/// A port that leads each new connection to the server that it is set to.
+struct Switch {
+    port: u16,
+    to: Arc<AtomicU16>,
+}
+
+impl Switch {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let to = Arc::new(AtomicU16::new(0));
+        let set = Arc::clone(&to);
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for caller in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", set.load(Ordering::SeqCst)))
+                else {
+                    continue;
+                };
+                for (mut from, mut to) in [
+                    (caller.try_clone().unwrap(), server.try_clone().unwrap()),
+                    (server, caller),
+                ] {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Write);
+                    });
+                }
+            }
+        });
+        Self { port, to }
+    }
+
+    fn lead_to(&self, port: u16) {
+        self.to.store(port, Ordering::SeqCst);
     }
 }

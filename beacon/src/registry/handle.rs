@@ -296,7 +296,8 @@ fn judge(guest: &mut Guest, heard: &Heard<'_>, per_second: u32) -> Verdict {
     if let Some((boot, run, changed)) = &guest.previous
         && *boot == said.boot
         && *run == said.run
-        && heard.now.saturating_duration_since(*changed) < have.interval().max(said.interval()) * 2
+        && heard.now.saturating_duration_since(*changed)
+            < (have.interval().max(said.interval()) * 2).max(COMES_BACK_WITHIN)
     {
         return Verdict::Conflict("two guests claim this id");
     }
@@ -320,6 +321,10 @@ fn changes_peer(
     *last = Some(heard.now);
     *count >= PEER_CHANGES
 }
+
+/// The other one of two guests is heard again within this: on one network they break each other's connections, and a
+/// guest connects anew after 30 s at the latest.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(40);
 
 /// So many changes of address in a row are two guests.
 const PEER_CHANGES: u32 = 3;

@@ -28,7 +28,7 @@ impl Registry {
                 guest.check_at = None;
                 // Its numbers may have gone back with a restore; the check is better proof than they are.
                 guest.last_seq = None;
-                let quiet = guest.announcement.interval() * 2;
+                let quiet = (guest.announcement.interval() * 2).max(QUIET_AT_LEAST);
                 let conflict = guest
                     .conflict_at
                     .map(|at| now.saturating_duration_since(at));
@@ -220,6 +220,9 @@ fn again_later(guest: &mut Guest, now: Instant) {
     guest.checks_failed = guest.checks_failed.saturating_add(1);
     guest.check_at = Some(now + Duration::from_secs(wait.min(10)));
 }
+
+/// How long nothing may speak against a suspect before it is trusted again, at least.
+const QUIET_AT_LEAST: Duration = Duration::from_secs(10);
 
 /// The second probe of a guest whose connection was lost comes this long after the first.
 const PROBE_AGAIN: Duration = Duration::from_secs(1);

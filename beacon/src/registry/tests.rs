@@ -349,6 +349,30 @@ fn two_boots_that_alternate_are_suspect_until_they_stop() {
 }
 
 #[test]
+fn two_boots_that_break_each_other_s_connections_are_suspect_too() {
+    let mut host = Host::new();
+    let (mut one, mut other) = (guest(1, "r", 0), guest(1, "s", 0));
+    (one.interval, other.interval) = (1.0, 1.0);
+    other.boot = "other".to_owned();
+    host.ready(&one);
+    host.pass(25.0);
+    host.hear(Word::Hello, &other);
+    host.confirm(&other, CheckResult::Passed);
+    host.pass(25.0);
+    one.seq = 1;
+    let told = host.hear(Word::Hello, &one);
+    assert_eq!(
+        told.first().map(String::as_str),
+        Some("g1 suspect"),
+        "{told:?}"
+    );
+    // Not trusted for a short silence, in which they only try again.
+    host.pass(5.0);
+    host.confirm(&other, CheckResult::Passed);
+    assert!(host.registry.get(one.id).unwrap().record().suspect);
+}
+
+#[test]
 fn another_server_at_the_announced_address_is_suspect() {
     let (mut host, said) = (Host::new(), guest(1, "r", 0));
     host.hear(Word::Hello, &said);

@@ -9,7 +9,7 @@ use exec_ext::request::{ExecRequest, OnDisconnect, OutputTo};
 
 use super::exec::run_to_end;
 use crate::commands::exec_failure;
-use crate::guest;
+use crate::guest::{self, Missed};
 
 /// How long connecting and logging in may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -57,46 +57,11 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-/// Why nobody was met, or not the one who was announced.
-enum Missed {
-    /// No session came about.
-    Failed(Error),
-    /// Another server answers.
-    Other(String),
-    /// It cannot be told which server answers.
-    Unprovable(&'static str),
-}
-
-/// Connects, logs in, and compares who answers with who was announced. Returns the session, and whether
-/// the server runs programs.
+/// Meets the one who was announced.
 async fn meet(target: &Target) -> Result<(Client, bool), Missed> {
-    let client = guest::connect(target.address, CONNECT_WITHIN)
-        .await
-        .map_err(Missed::Failed)?
-        .with_timeout(CONNECT_WITHIN);
-    if target.boot.is_empty() || target.run.is_empty() {
-        return Err(Missed::Unprovable(
-            "announces no boot and run ids, as guests of the original system do, so nobody can tell that it is \
-             the one who answers",
-        ));
-    }
-    let Some(features) = client.features().await.map_err(Missed::Failed)? else {
-        return Err(Missed::Unprovable(
-            "its server tells no features, so it cannot be told from another",
-        ));
-    };
-    if features.boot != target.boot || features.run != target.run {
-        return Err(Missed::Other(format!(
-            "another server answers at {}: boot {} run {} instead of boot {} run {}",
-            target.address,
-            shown(&features.boot),
-            shown(&features.run),
-            shown(&target.boot),
-            shown(&target.run)
-        )));
-    }
-    let runs_programs = features.features.contains_key("exec");
-    Ok((client, runs_programs))
+    let announced = (&*target.boot, &*target.run);
+    let (client, runs_programs) = guest::meet(target.address, announced, CONNECT_WITHIN).await?;
+    Ok((client.with_timeout(CONNECT_WITHIN), runs_programs))
 }
 
 /// Runs `true` in the guest.
@@ -113,12 +78,4 @@ async fn no_op(client: &Client) -> Result<(), String> {
         None => Ok(()),
         Some(failure) => Err(failure),
     }
-}
-
-/// Returns an id that a peer named, fit for a log line.
-fn shown(id: &str) -> String {
-    if id.is_empty() {
-        return "(none)".to_owned();
-    }
-    id.chars().take(64).flat_map(char::escape_debug).collect()
 }

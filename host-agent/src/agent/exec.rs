@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, PollSender};
 
 use crate::api::types::{ExecFrame, Target};
-use crate::guest;
+use crate::guest::{self, Missed};
 
 /// Frames that may wait for the caller. With [`CHUNK_MAX`] this bounds the memory of one call.
 pub(crate) const FRAMES_WAITING: usize = 32;
@@ -100,12 +100,12 @@ async fn one(
     target: &Target,
     mut request: ExecRequest,
     frames: &mpsc::Sender<ExecFrame>,
-) -> Result<Status, Error> {
+) -> Result<Status, Missed> {
     if request.cmd_id.is_none() {
         request.cmd_id = exec_ext::request::CmdId::new(&uuid::Uuid::new_v4().to_string());
     }
     tracing::debug!(event = "cmd.sent", guest = target.name, cmd = %request.cmd.display(), "running a program");
-    let client = guest::connect(target.address, CONNECT_WITHIN).await?;
+    let client = guest::meet_target(target, CONNECT_WITHIN).await?;
     let mut out = FrameSink::new(frames, target.id, false);
     let mut err = FrameSink::new(frames, target.id, true);
     let status = stream(&client, &request, &mut out, &mut err).await;
@@ -119,7 +119,7 @@ async fn one(
             "a program's end is not known"
         ),
     }
-    status
+    Ok(status?)
 }
 
 /// Runs a program whose output is discarded, and returns its final status.

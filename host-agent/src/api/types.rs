@@ -207,6 +207,12 @@ pub(crate) struct Target {
     pub(crate) id: MacId,
     /// Where its Chirp server is.
     pub(crate) address: SocketAddr,
+    /// The boot that the server must be of. Not told to callers.
+    #[serde(skip)]
+    pub(crate) boot: String,
+    /// The run that the server must be.
+    #[serde(skip)]
+    pub(crate) run: String,
 }
 
 impl From<&GuestRecord> for Target {
@@ -215,6 +221,8 @@ impl From<&GuestRecord> for Target {
             name: guest.name.clone(),
             id: guest.id,
             address: SocketAddr::new(guest.address, guest.port),
+            boot: guest.boot.clone(),
+            run: guest.run.clone(),
         }
     }
 }

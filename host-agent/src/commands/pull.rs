@@ -70,7 +70,7 @@ async fn work(arguments: Arguments) -> anyhow::Result<ExitCode> {
             names.join(", ")
         );
     };
-    let session = guest::connect(guest.address, CONNECT_WITHIN).await?;
+    let session = guest::meet_target(guest, CONNECT_WITHIN).await?;
     let summary = transfer::get(
         &session,
         &source,

@@ -91,9 +91,9 @@ async fn push(
     guest: &Target,
     source: &Path,
     target: &chirp_client::VirtualPath,
-) -> Result<Summary, chirp_client::Error> {
-    let client = guest::connect(guest.address, CONNECT_WITHIN).await?;
-    transfer::put(&client, source, target, &TransferOptions::default()).await
+) -> Result<Summary, guest::Missed> {
+    let client = guest::meet_target(guest, CONNECT_WITHIN).await?;
+    Ok(transfer::put(&client, source, target, &TransferOptions::default()).await?)
 }
 
 /// Returns what was copied, for people.

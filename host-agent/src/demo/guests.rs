@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::process::{Crew, Process};
 use super::workspace::Workspace;
 use crate::api::client::{ApiClient, Lines, no_agent};
-use crate::api::types::{AgentInfo, Notice};
+use crate::api::types::{AgentInfo, Notice, Target};
 use crate::output;
 
 /// The guests' addresses: loopback has the whole of 127.0.0.0/8.
@@ -112,8 +112,8 @@ pub(super) struct DemoGuest {
     pub(super) name: String,
     /// Its id, from its beacons.
     pub(super) id: MacId,
-    /// Where its server is, from its beacons.
-    pub(super) address: SocketAddr,
+    /// Where and which its server is, from its beacons.
+    pub(super) target: Target,
     /// Its server.
     process: Process,
 }
@@ -244,15 +244,15 @@ impl GuestSetup {
             };
             if let Some(at) = started.iter().position(|(name, _)| *name == guest.name) {
                 let (name, process) = started.swap_remove(at);
-                let address = SocketAddr::new(guest.address, guest.port);
+                let target = Target::from(&*guest);
                 output::note(&format!(
-                    "demo: {name} is ready at {address} as {}: {why}",
-                    guest.id
+                    "demo: {name} is ready at {} as {}: {why}",
+                    target.address, guest.id
                 ));
                 ready.push(DemoGuest {
                     name,
                     id: guest.id,
-                    address,
+                    target,
                     process,
                 });
             }

@@ -57,7 +57,7 @@ pub(super) async fn count(
     let staged = workspace.join("shards").join(&name);
     stager.stage(shard, &staged).await?;
 
-    let session = guest::connect(guest.address, CONNECT_WITHIN).await?;
+    let session = guest::meet_target(&guest.target, CONNECT_WITHIN).await?;
     let remote = guest::path(format!("/{name}").as_ref())?;
     let options = TransferOptions {
         placement: Placement::Exact,

@@ -83,7 +83,7 @@ impl GuestReport {
                 Self {
                     name: guest.name.clone(),
                     id: guest.id.to_string(),
-                    address: guest.address.to_string(),
+                    address: guest.target.address.to_string(),
                     files: tally.files,
                     bytes: tally.bytes,
                     bytes_per_second: if busy > 0.0 { bytes / busy } else { 0.0 },

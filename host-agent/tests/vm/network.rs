@@ -248,19 +248,36 @@ fn of_two_machines_with_one_card_s_address_neither_is_taken_for_the_other() {
         },
     );
     assert_eq!(suspect["state"], "joining", "{suspect:#}");
-    host.exec("worker", "true").expect(3);
     let log = host.agent().log();
     assert!(
         log.contains("guest.suspect") && log.contains("two guests claim this id"),
         "{log}"
     );
-    let listed = host.run(&["vm", "list"]).expect(0);
-    assert!(listed.out.contains("joining, suspect"), "{listed:#?}");
+    // While both are heard again and again.
+    wait_for(
+        &|| format!("work to be refused; {}", host.told("worker")),
+        || (host.exec("worker", "true").code == Some(3)).then_some(()),
+    );
+    wait_for(
+        &|| format!("suspicion in the list; {}", host.told("worker")),
+        || {
+            let listed = host.run(&["vm", "list"]).expect(0);
+            listed.out.contains("joining, suspect").then_some(())
+        },
+    );
 
     // With the other one away it is what it was.
     drop(copy);
-    let after = host.wait_ready("worker");
-    assert_eq!(after["boot"], before["boot"]);
+    wait_for(
+        &|| format!("the guest to be trusted again; {}", host.told("worker")),
+        || {
+            let guest = host.agent().guest("worker")?;
+            (guest["state"] == "ready"
+                && guest["suspect"] == false
+                && guest["boot"] == before["boot"])
+                .then_some(())
+        },
+    );
     host.exec("worker", "true").expect(0);
 }
 
