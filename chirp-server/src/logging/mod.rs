@@ -54,7 +54,7 @@ pub fn start(flags: &[String], file: Option<&Path>, rotate: u64) -> anyhow::Resu
         None | Some((_, Some(":stderr"))) => registry
             .with(
                 fmt::layer()
-                    .with_ansi(io::stderr().is_terminal())
+                    .with_ansi(io::stderr().is_terminal() && colours_wanted())
                     .with_writer(io::stderr),
             )
             .init(),
@@ -137,6 +137,11 @@ fn filter(wished: &str, detail: &[&str]) -> Targets {
             all.extend(more);
             all
         })
+}
+
+/// Returns whether nobody has set `NO_COLOR` to something.
+fn colours_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn warn_of(flag: &str) {
