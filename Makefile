@@ -4,8 +4,9 @@ CARGO ?= cargo
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 PRESENCE_ARGS ?=
+BENCH_VM_ARGS ?=
 
-.PHONY: help demo test test-full test-brokers test-vm guest-image deps-vm bench bench-presence fuzz prove report build install deps format lint docs deny unit clean
+.PHONY: help demo test test-full test-brokers test-vm test-disk guest-image guest-disk bench-vm deps-vm bench bench-presence fuzz prove report build install deps format lint docs deny unit clean
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
@@ -14,6 +15,9 @@ help:
 	@echo "make test-brokers  presence over real RabbitMQ and ActiveMQ, which each test starts; two minutes"
 	@echo "make test-vm       real virtual machines under QEMU, without KVM; minutes, most of them for the guest's server"
 	@echo "make guest-image   a static server, and a guest that needs nothing else, in target/guest/guest"
+	@echo "make guest-disk    the same with a Debian around it, as disk.qcow2; needs root for debootstrap"
+	@echo "make test-disk     such a disk, booted; a minute for the disk beside what test-vm takes"
+	@echo "make bench-vm      exec and copies beside QEMU's guest agent in one guest, starts, and twenty guests on one agent"
 	@echo "make bench   compare with the reference server and a raw floor on this machine, and presence over several brokers"
 	@echo "make bench-presence  the latter alone; PRESENCE_ARGS='--embedded-only --only rate' for a part"
 	@echo "make fuzz    fuzz every parser for FUZZ_SECONDS (20) seconds each; minutes to build"
@@ -43,10 +47,21 @@ test-brokers: deps
 test-vm: deps-vm
 	scripts/guest/image initramfs guest-test
 	$(CARGO) build --workspace --bins --locked
-	$(CARGO) nextest run -p brokers -p host-agent --locked --no-fail-fast --run-ignored only -E 'binary(vm) | binary(libvirt)'
+	$(CARGO) nextest run -p brokers -p host-agent --locked --no-fail-fast --run-ignored only -E '(binary(vm) - test(/^disk::/)) | binary(libvirt)'
+
+# A guest on a disk with a distribution.
+test-disk:
+	@scripts/install-missing disk
+	scripts/guest/image disk guest-test
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) nextest run -p brokers -p host-agent --locked --run-ignored only -E 'binary(vm) & test(/^disk::/)'
 
 guest-image: deps-vm
 	scripts/guest/image initramfs guest
+
+guest-disk:
+	@scripts/install-missing disk
+	scripts/guest/image disk guest
 
 deps-vm: ; @scripts/install-missing vm
 
@@ -60,6 +75,13 @@ bench: deps bench-presence
 bench-presence: deps
 	$(CARGO) build --release --locked -p chirp-server -p host-agent -p brokers
 	target/release/presence-bench $(PRESENCE_ARGS)
+
+# Real machines without KVM, by whoever calls it; the server on this host is optimized as the guest's is.
+bench-vm: deps-vm
+	scripts/guest/image bench guest
+	$(CARGO) build --release --locked -p chirp-server -p host-agent --bins
+	$(CARGO) build --release --locked -p host-agent --example vm-bench
+	target/release/examples/vm-bench $(BENCH_VM_ARGS)
 
 # Each parser for FUZZ_SECONDS seconds, coverage-guided.
 FUZZ_SECONDS ?= 20

@@ -12,6 +12,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod disk;
 mod driver;
 mod empty_root;
 mod faults;
