@@ -46,7 +46,7 @@ pub enum StreamError {
 /// until `done`.
 ///
 /// `buffered` holds bytes that were read from `reader` and not used yet, before and after: a
-/// request may follow `done` at once.
+/// request may follow `done` at once. `reply` is what the client is to get first: the answer to its request.
 ///
 /// # Errors
 ///
@@ -59,6 +59,7 @@ pub async fn serve<R, W>(
     ticket: AttachTicket,
     reader: &mut R,
     buffered: &mut BytesMut,
+    reply: BytesMut,
     writer: &mut W,
     settings: StreamSettings,
 ) -> Result<StreamEnd, StreamError>
@@ -72,7 +73,7 @@ where
         wake: Notify::new(),
         state: Mutex::default(),
     };
-    let outcome = server.run(reader, buffered, writer).await;
+    let outcome = server.run(reader, buffered, reply, writer).await;
     let last = server.state().last;
     match (&outcome, last) {
         (Ok(StreamEnd::Ended), _) => server.ticket.complete(),
@@ -83,6 +84,10 @@ where
     }
     outcome
 }
+
+/// For how long the reply waits for something to go with it. Many programs end sooner, and what they say and their
+/// end reach the client with one waking-up instead of two or three, which cost each as much as they do.
+const FIRST_PATIENCE: Duration = Duration::from_millis(1);
 
 struct Server {
     ticket: AttachTicket,
@@ -120,6 +125,7 @@ impl Server {
         &self,
         reader: &mut R,
         buffered: &mut BytesMut,
+        reply: BytesMut,
         writer: &mut W,
     ) -> Result<StreamEnd, StreamError>
     where
@@ -128,7 +134,7 @@ impl Server {
     {
         let (outcome, wrote_last) = {
             let read = self.read(reader, buffered);
-            let write = self.write(writer);
+            let write = self.write(reply, writer);
             tokio::pin!(read, write);
             let mut written = false;
             let outcome = loop {
@@ -254,9 +260,13 @@ impl Server {
         Ok(None)
     }
 
-    /// Writes `at`, then whatever is due, until the final frame or an error line is out.
-    async fn write<W: AsyncWrite + Unpin>(&self, writer: &mut W) -> io::Result<()> {
-        let mut header = BytesMut::new();
+    /// Writes the reply and `at`, then whatever is due, until the final frame or an error line is out.
+    async fn write<W: AsyncWrite + Unpin>(
+        &self,
+        reply: BytesMut,
+        writer: &mut W,
+    ) -> io::Result<()> {
+        let mut header = reply;
         let mut err_first = false;
         let position = self.ticket.position();
         {
@@ -265,16 +275,12 @@ impl Server {
         }
         let usage_every = self.ticket.execution().usage_every();
         let mut usage_at = usage_every.map(|every| Instant::now() + every);
-        let mut frame = ServerFrame::At(position);
+        ServerFrame::At(position).put_header(&mut header);
+        let patient_until = Instant::now() + FIRST_PATIENCE;
         loop {
-            frame.put_header(&mut header);
-            write_frame(writer, &mut header, frame.payload()).await?;
-            if self.state().last.is_some() || matches!(frame, ServerFrame::Failure { .. }) {
-                return Ok(());
-            }
             let alive_at = Instant::now() + self.settings.alive_every;
             err_first = !err_first;
-            frame = loop {
+            let frame = loop {
                 let news = self.ticket.activity();
                 if let Some(json) = self.usage(usage_every, &mut usage_at).await {
                     break ServerFrame::Usage(json);
@@ -290,10 +296,18 @@ impl Server {
                         () = news => {}
                         () = self.wake.notified() => {}
                         () = at(usage_at) => {}
+                        () = sleep_until(patient_until), if !header.is_empty() => {
+                            write_frame(writer, &mut header, None).await?;
+                        }
                         () = sleep_until(alive_at) => break ServerFrame::Alive,
                     },
                 }
             };
+            frame.put_header(&mut header);
+            write_frame(writer, &mut header, frame.payload()).await?;
+            if self.state().last.is_some() || matches!(frame, ServerFrame::Failure { .. }) {
+                return Ok(());
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use exec_ext::StreamSettings;
 use exec_ext::client::Control;
 use exec_ext::request::{ExecRequest, OnDisconnect, OutputTo, StdinFrom, Terminal};
@@ -311,9 +312,17 @@ async fn a_terminal_goes_on_without_a_client_and_the_next_one_types() {
     let ticket = execution.attach_at(0, 0).unwrap();
     let server = tokio::spawn(async move {
         let (mut reader, mut writer) = tokio::io::split(far);
-        let mut buffered = bytes::BytesMut::new();
+        let mut buffered = BytesMut::new();
         let settings = StreamSettings::default();
-        exec_ext::stream::serve(ticket, &mut reader, &mut buffered, &mut writer, settings).await
+        exec_ext::stream::serve(
+            ticket,
+            &mut reader,
+            &mut buffered,
+            BytesMut::new(),
+            &mut writer,
+            settings,
+        )
+        .await
     });
     let (mut reader, mut writer) = tokio::io::split(near);
     writer.write_all(b"resize 30 100\n").await.unwrap();

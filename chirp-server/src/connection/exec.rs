@@ -114,7 +114,6 @@ impl Connection {
         match found.attach_at(out, err) {
             Ok(attach) => {
                 self.json(Some(&found.status()));
-                self.flush().await?;
                 self.stream(exec, attach).await
             }
             Err(error) => {
@@ -141,7 +140,6 @@ impl Connection {
             Ok((id, attach)) => {
                 tracing::info!(target: "exec", id, subject = %self.session.subject(), "execution");
                 encode::number(id, &mut self.output);
-                self.flush().await?;
                 match attach {
                     Some(attach) => self.stream(exec, attach).await,
                     None => Ok(()),
@@ -173,14 +171,21 @@ impl Connection {
         Ok((started.execution.id(), started.attach))
     }
 
-    /// Hands the connection to an execution's stream until `done`.
+    /// Hands the connection to an execution's stream until `done`, with what has not been sent yet.
     async fn stream(&mut self, exec: &Exec, attach: AttachTicket) -> io::Result<()> {
         let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
-        let settings = exec.stream_settings();
-        stream::serve(attach, &mut reader, &mut self.input, &mut writer, settings)
-            .await
-            .map(drop)
-            .map_err(io::Error::other)
+        let (settings, reply) = (exec.stream_settings(), self.output.split());
+        stream::serve(
+            attach,
+            &mut reader,
+            &mut self.input,
+            reply,
+            &mut writer,
+            settings,
+        )
+        .await
+        .map(drop)
+        .map_err(io::Error::other)
     }
 
     fn find(&self, exec: &Exec, name: &ExecutionName) -> Option<Arc<Execution>> {

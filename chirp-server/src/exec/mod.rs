@@ -7,6 +7,7 @@ mod prepare;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub struct Exec {
     root: PathBuf,
     environment: Vec<(OsString, OsString)>,
     confinement: Option<Arc<Confinement>>,
+    /// What the policy lets every program write to, without devices: only root makes those, or puts something in
+    /// their place.
+    writable: Vec<PathBuf>,
     allowed: Option<Allowed>,
     /// Why nothing may run, if so.
     unconfined: Option<String>,
@@ -74,6 +78,9 @@ impl Exec {
         config.confinement.clone_from(&confinement);
         args.bounds.bound(&mut config);
         let limits = args.bounds.features(&config);
+        let reach = confinement.as_deref().map(Confinement::reach);
+        let named = reach.into_iter().flat_map(|reach| &reach.write);
+        let writable = named.filter(|path| !is_device(path)).cloned().collect();
         let home = account.home.as_deref().unwrap_or(root);
         let executions = Executions::new(config)
             .with_context(|| format!("cannot keep executions in {}", transient.path().display()))?;
@@ -84,6 +91,7 @@ impl Exec {
             root: root.to_owned(),
             environment: clean_environment(home.as_os_str(), account.name.as_ref()),
             confinement,
+            writable,
             allowed,
             unconfined,
         })
@@ -120,8 +128,7 @@ impl Exec {
     /// Returns the paths below the exported directory that every program may write to, besides its own: as
     /// the policy names them, empty for all of it.
     fn writable_inside(&self) -> impl Iterator<Item = Vec<u8>> {
-        let reach = self.confinement.as_deref().map(Confinement::reach);
-        let named = reach.into_iter().flat_map(|reach| &reach.write);
+        let named = self.writable.iter();
         // No list lies below what is no directory.
         named.filter(|path| path.is_dir()).filter_map(|path| {
             // As the kernel finds it when the program is started.
@@ -155,6 +162,11 @@ impl Exec {
     pub(crate) fn stream_settings(&self) -> StreamSettings {
         self.bounds.stream()
     }
+}
+
+fn is_device(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_char_device())
 }
 
 /// Gives programs namespaces of their own where `wanted` asks for that and the system has them.

@@ -13,15 +13,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::enclosure::{self, Enclosure, Enclosures};
+use super::filter::Filter;
+use super::sys;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
-use seccompiler::BpfProgram;
-
-use super::enclosure::{self, Enclosure, Enclosures};
-use super::filter::filter;
-use super::sys;
 
 /// The newest rules that this knows; older kernels enforce what they have of them.
 const KNOWN: ABI = ABI::V6;
@@ -41,7 +39,7 @@ pub struct Reach {
 pub struct Confinement {
     reach: Reach,
     landlock: u32,
-    filter: Option<Arc<BpfProgram>>,
+    filter: Option<Arc<Filter>>,
     enclosures: Option<Enclosures>,
     /// Rules without those for one program, and when they were laid out.
     next: Mutex<Option<(Instant, RulesetCreated)>>,
@@ -55,7 +53,7 @@ impl Confinement {
     #[must_use]
     pub fn new(reach: Reach) -> Self {
         let landlock = sys::landlock_version();
-        let filter = filter(landlock > 0, reach.network)
+        let filter = Filter::new(landlock > 0, reach.network)
             .inspect_err(|error| tracing::warn!(%error, "system calls cannot be filtered"));
         Self {
             reach,
@@ -78,7 +76,7 @@ impl Confinement {
     ///
     /// There are none to be had here: the system's error. Nothing has changed then.
     pub fn enclose(&mut self) -> io::Result<()> {
-        self.enclosures = Some(Enclosures::open(self.filter.as_deref(), self.landlock > 0)?);
+        self.enclosures = Some(Enclosures::open(self.filter.clone(), self.landlock > 0)?);
         Ok(())
     }
 
@@ -192,14 +190,15 @@ impl fmt::Debug for Confinement {
 /// The rules of one program, to be entered by it.
 pub(super) struct Cell {
     ruleset: Option<OwnedFd>,
-    filter: Option<Arc<BpfProgram>>,
+    filter: Option<Arc<Filter>>,
     /// What of `/proc` it may read: in an enclosure that is another file system than the server's.
     processes: Vec<CString>,
 }
 
 impl Cell {
-    /// Confines the calling process for ever, which may have joined an enclosure. Allocates nothing.
-    pub(super) fn enter(&self, enclosed: bool) -> io::Result<()> {
+    /// Confines the calling process for ever, which may have joined an enclosure, and may have a launcher's filter.
+    /// Allocates nothing.
+    pub(super) fn enter(&self, enclosed: bool, is_filtered: bool) -> io::Result<()> {
         if let Some(ruleset) = &self.ruleset {
             for path in self.processes.iter().filter(|_| enclosed) {
                 // What does not exist is passed over, as everywhere in the policy.
@@ -207,8 +206,8 @@ impl Cell {
             }
             sys::landlock_enter(ruleset)?;
         }
-        if let Some(filter) = &self.filter {
-            seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error())?;
+        if let Some(filter) = self.filter.as_ref().filter(|_| !is_filtered) {
+            filter.enter()?;
         }
         Ok(())
     }

@@ -20,16 +20,16 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getegid, geteuid, pidfd_send_signal};
-use seccompiler::BpfProgram;
 
 use super::blocking::patiently;
+use super::filter::Filter;
 use super::spawn;
-use super::sys::{self, ChildSetup, FirstProcess, Image};
+use super::sys::{self, ChildSetup, FirstProcess, Image, Launcher};
 
 /// Enclosures that are kept ready while programs are being started.
 const SPARES: usize = 2;
@@ -65,14 +65,15 @@ impl Enclosures {
     /// # Errors
     ///
     /// There are none; the system's error.
-    pub(super) fn open(filter: Option<&BpfProgram>, landlock: bool) -> io::Result<Self> {
+    pub(super) fn open(filter: Option<Arc<Filter>>, landlock: bool) -> io::Result<Self> {
         let reusable = landlock && filter.is_some();
-        let plan = FirstProcess::new(geteuid().as_raw(), getegid().as_raw(), filter)?;
+        let steps = filter.as_deref().map(Filter::steps);
+        let plan = FirstProcess::new(geteuid().as_raw(), getegid().as_raw(), steps)?;
         let (requests, asked) = channel();
         let ready = Arc::new(Ready::default());
         let thread = std::thread::Builder::new().name("enclosures".to_owned());
         let spares = Arc::clone(&ready);
-        thread.spawn(move || make(&plan, &asked, &spares))?;
+        thread.spawn(move || make(&plan, filter.as_ref(), &asked, &spares))?;
         let enclosures = Self {
             ready,
             requests,
@@ -113,14 +114,15 @@ impl Enclosures {
         if !first.is_fresh() {
             return;
         }
+        first.was_used.store(true, Ordering::Relaxed);
         let mut ready = self.ready.lock();
         let was_empty = ready.is_empty();
         if ready.len() < SPARES {
             ready.push_back(Arc::clone(first));
         }
         drop(ready);
-        if was_empty {
-            // Nobody watches its age otherwise. Without that thread it has ended.
+        if was_empty || first.launcher.get().is_none() {
+            // Nobody watches its age otherwise, or gives it a launcher. Without that thread it has ended.
             let _ = self.requests.send(Request::Look);
         }
     }
@@ -134,8 +136,10 @@ impl Ready {
     /// Takes one, and says whether it was the last. Those that are too old are left to the thread, which ends them.
     fn take(&self) -> (Option<Arc<First>>, bool) {
         let mut all = self.lock();
-        let fresh = all.iter().position(|first| first.is_fresh());
-        let first = fresh.and_then(|at| all.remove(at));
+        let by_launcher = |first: &Arc<First>| first.is_fresh() && first.launcher.get().is_some();
+        let best = all.iter().position(by_launcher);
+        let best = best.or_else(|| all.iter().position(|first| first.is_fresh()));
+        let first = best.and_then(|at| all.remove(at));
         let is_last = !all.iter().any(|first| first.is_fresh());
         drop(all);
         // Whatever has ended it.
@@ -144,6 +148,21 @@ impl Ready {
 
     fn is_empty(&self) -> bool {
         self.lock().is_empty()
+    }
+
+    /// Gives those a launcher that a program had before: it takes as long as to start one, and pays where one comes
+    /// after the other.
+    fn give_launchers(&self, filter: &Arc<Filter>) {
+        let all = self.lock();
+        let used = all.iter().filter(|it| it.was_used.load(Ordering::Relaxed));
+        let used: Vec<Arc<First>> = used.cloned().collect();
+        drop(all);
+        for first in used.iter().filter(|it| it.launcher.get().is_none()) {
+            // Without one it is as it was.
+            if let Ok(launcher) = Launcher::start(first.handle.as_fd(), filter) {
+                let _ = first.launcher.set(launcher);
+            }
+        }
     }
 
     /// Ends those that are too old, which takes its time.
@@ -173,7 +192,12 @@ pub(super) fn counts_processes() -> bool {
 }
 
 /// The thread that makes enclosures, until nobody can ask for one and none is left.
-fn make(plan: &FirstProcess, asked: &Receiver<Request>, ready: &Ready) {
+fn make(
+    plan: &FirstProcess,
+    filter: Option<&Arc<Filter>>,
+    asked: &Receiver<Request>,
+    ready: &Ready,
+) {
     // Its children inherit that: none runs the server's handlers.
     sys::block_signals();
     loop {
@@ -195,6 +219,9 @@ fn make(plan: &FirstProcess, asked: &Receiver<Request>, ready: &Ready) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
         ready.drop_stale();
+        if let Some(filter) = filter {
+            ready.give_launchers(filter);
+        }
         if ready.is_empty()
             && let Ok(first) = First::make(plan)
         {
@@ -209,6 +236,10 @@ struct First {
     pid: Pid,
     handle: OwnedFd,
     made: Instant,
+    /// Whether a program had it.
+    was_used: AtomicBool,
+    /// What starts programs in it sooner.
+    launcher: OnceLock<Launcher>,
 }
 
 impl First {
@@ -218,11 +249,14 @@ impl First {
             pid,
             handle,
             made: Instant::now(),
+            was_used: AtomicBool::new(false),
+            launcher: OnceLock::new(),
         })
     }
 
     fn is_fresh(&self) -> bool {
-        self.made.elapsed() < SPARE_LIFE
+        let launcher = self.launcher.get();
+        self.made.elapsed() < SPARE_LIFE && !launcher.is_some_and(Launcher::is_gone)
     }
 
     fn kill(&self) {
@@ -276,15 +310,17 @@ impl Enclosure {
         self.maker.keep(&self.first);
     }
 
-    /// Lays out what a child needs to join and to work in `cwd`, a directory.
+    /// Lays out what a child needs to join and to work in `cwd`, a directory. `by_launcher` says whether a launcher
+    /// may start it, which is a process in there too.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub(super) fn join(&self, cwd: &OwnedFd) -> io::Result<Join> {
+    pub(super) fn join(&self, cwd: &OwnedFd, by_launcher: bool) -> io::Result<Join> {
         let path = fs::read_link(format!("/proc/self/fd/{}", cwd.as_raw_fd()))?;
         Ok(Join {
             first: Arc::clone(&self.first),
+            by_launcher,
             cwd: CString::new(path.into_os_string().into_vec())?,
         })
     }
@@ -311,7 +347,7 @@ impl Enclosure {
     /// Joins and does nothing there.
     fn try_to_join(&self) -> io::Result<()> {
         let cwd: OwnedFd = fs::File::open("/")?.into();
-        let join = self.join(&cwd)?;
+        let join = self.join(&cwd, false)?;
         let setup = ChildSetup {
             // There is no such program: that this is what fails shows that all before it worked.
             image: Image::new("".as_ref(), &[], &[])?,
@@ -337,6 +373,7 @@ impl Enclosure {
 /// What a child needs to become a program in an enclosure.
 pub(super) struct Join {
     first: Arc<First>,
+    by_launcher: bool,
     /// The path of the working directory: a handle would lead into the server's own mounts.
     pub(super) cwd: CString,
 }
@@ -345,6 +382,12 @@ impl Join {
     /// Returns the pidfd of the first process.
     pub(super) fn first(&self) -> BorrowedFd<'_> {
         self.first.handle.as_fd()
+    }
+
+    /// Returns what may start the child instead of the calling thread.
+    pub(super) fn launcher(&self) -> Option<&Launcher> {
+        let launcher = self.first.launcher.get();
+        launcher.filter(|_| self.by_launcher)
     }
 }
 

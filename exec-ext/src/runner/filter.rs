@@ -1,6 +1,7 @@
 //! The filter of system calls: which have no place in a job.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -18,11 +19,73 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNET,
 ];
 
-/// Makes the filter of system calls. Where Landlock keeps programs from tracing others they may trace
-/// their own children.
-pub(super) fn filter(
+/// What keeps system calls from programs.
+#[derive(Debug)]
+pub(super) struct Filter {
+    program: BpfProgram,
+    /// The same, but for what a launcher says with its password.
+    launcher: BpfProgram,
+    password: u64,
+}
+
+impl Filter {
+    /// Makes the filter. Where Landlock keeps programs from tracing others they may trace their own children.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers, or the filter cannot be made.
+    pub(super) fn new(landlock: bool, network: bool) -> io::Result<Self> {
+        let password = getrandom::u64().map_err(io::Error::other)?;
+        let made = |password| filter(landlock, network, password).map_err(io::Error::other);
+        Ok(Self {
+            program: made(None)?,
+            launcher: made(Some(password))?,
+            password,
+        })
+    }
+
+    /// Returns the steps of a program's filter.
+    pub(super) fn steps(&self) -> &[sock_filter] {
+        &self.program
+    }
+
+    /// Returns what a launcher gives as the thread-local storage of a sibling that it starts, which has none. A program
+    /// inherits the launcher's filter, but cannot read it, and so does not know this.
+    pub(super) fn password(&self) -> u64 {
+        self.password
+    }
+
+    /// Filters the calls of the calling thread and its children for ever. Allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        enter(&self.program)
+    }
+
+    /// Likewise for a launcher and the programs that it starts.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(super) fn enter_launcher(&self) -> io::Result<()> {
+        enter(&self.launcher)
+    }
+}
+
+fn enter(program: &BpfProgram) -> io::Result<()> {
+    seccompiler::apply_filter(program).map_err(|_| io::Error::last_os_error())
+}
+
+/// Which argument of `clone` is the thread-local storage, see clone(2).
+const CLONE_TLS: u8 = if cfg!(target_arch = "x86_64") { 4 } else { 3 };
+
+/// Makes a filter of system calls. With the password, siblings may be started.
+fn filter(
     landlock: bool,
     network: bool,
+    password: Option<u64>,
 ) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut refused = never_needed();
     if !landlock {
@@ -45,7 +108,15 @@ pub(super) fn filter(
     rules.insert(libc::SYS_unshare, namespaces.clone());
     // Who starts a sibling starts a child of the server, which nobody would look for.
     let parent = u64::from(libc::CLONE_PARENT.cast_unsigned());
-    namespaces.push(argument(0, SeccompCmpOp::MaskedEq(parent), parent)?);
+    let (length, is_sibling) = (SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(parent));
+    let mut sibling = vec![SeccompCondition::new(0, length, is_sibling, parent)?];
+    if let Some(password) = password {
+        let (length, is_other) = (SeccompCmpArgLen::Qword, SeccompCmpOp::Ne);
+        sibling.push(SeccompCondition::new(
+            CLONE_TLS, length, is_other, password,
+        )?);
+    }
+    namespaces.push(SeccompRule::new(sibling)?);
     rules.insert(libc::SYS_clone, namespaces);
     // Whoever is the same user may set limits of any process, and so starve the server. Reading them is
     // free, and so are one's own.
@@ -273,9 +344,9 @@ mod tests {
     fn a_filter_can_be_made_for_every_kind_of_reach() {
         for landlock in [false, true] {
             for network in [false, true] {
-                let program = filter(landlock, network).unwrap();
+                let program = Filter::new(landlock, network).unwrap();
                 // What the kernel takes at most.
-                assert!(program.len() <= 4096);
+                assert!(program.steps().len() <= 4096);
             }
         }
     }

@@ -5,7 +5,8 @@
 //! double forks and cleared environments, can be read of every process of the same user with one
 //! system call, and cannot be raised without privileges. A program may lower it. That takes it out of
 //! no reach: the server is the subreaper of all it starts, so a process whose parent has ended becomes
-//! the server's child, and a child with a mark that belongs to no program is ended at sight.
+//! the server's child, and a child with a mark that belongs to no program is ended at sight. In namespaces of its
+//! own nothing of a program comes to the server, and nobody looks.
 
 use std::collections::HashMap;
 use std::fs;

@@ -312,7 +312,11 @@ impl Shared {
             Claimed::Existing(execution) => return Ok(started(execution, request, true)),
             Claimed::New(claim) => claim,
         };
-        kin::watch(&tokio::runtime::Handle::current());
+        let confinement = self.config.confinement.as_deref();
+        if !confinement.is_some_and(Confinement::namespaces) {
+            // In namespaces of its own a program leaves what it started to their first process.
+            kin::watch(&tokio::runtime::Handle::current());
+        }
         let shared = Arc::clone(self);
         let wanted = Arc::clone(request);
         let (cmd_id, owner) = (claim.key.1.clone(), subject.to_owned());
@@ -343,13 +347,7 @@ impl Shared {
             let confined = shared.confined(id)?;
             let filed = Filed::create(&directory, &record, share).map_err(means)?;
             match spawn::spawn(&wanted, prepared, confined, kin) {
-                Ok(spawned) => {
-                    if let Some(confinement) = &shared.config.confinement {
-                        // While the program goes its way.
-                        confinement.prepare_next();
-                    }
-                    Ok((record, filed, limits, spawned))
-                }
+                Ok(spawned) => Ok((record, filed, limits, spawned)),
                 Err(error) => {
                     filed.remove();
                     Err(error)
@@ -380,6 +378,10 @@ impl Shared {
             execution.stop(Stop::Shutdown);
         }
         self.tasks.spawn(supervisor.run());
+        if let Some(confinement) = self.config.confinement.clone() {
+            // While the program goes its way, and once the client has been answered.
+            self.tasks.spawn(async move { confinement.prepare_next() });
+        }
         tracing::debug!(id, subject, cmd = %request.cmd.display(), "execution started");
         Ok(started)
     }

@@ -90,9 +90,10 @@ pub(super) fn spawn(
             .enclosure()
             .map_err(|e| means("namespaces", e))?;
     }
-    let join = enclosure.as_ref().map(|enclosure| enclosure.join(&cwd));
-    let join = join.transpose().map_err(|e| means("namespaces", e))?;
     let processes = limits.processes.map(enclosure::limit_of);
+    let join = enclosure.as_ref();
+    let join = join.map(|enclosure| enclosure.join(&cwd, processes.is_none()));
+    let join = join.transpose().map_err(|e| means("namespaces", e))?;
     let env = environment(env, request);
     let program = resolve(program, &env)?;
     let mut args = vec![request.cmd.clone()];

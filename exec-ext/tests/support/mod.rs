@@ -152,7 +152,15 @@ pub fn serve(started: Started, settings: StreamSettings) -> Client {
     let server = tokio::spawn(async move {
         let (mut reader, mut writer) = tokio::io::split(far);
         let mut buffered = BytesMut::new();
-        let end = stream::serve(ticket, &mut reader, &mut buffered, &mut writer, settings).await;
+        let end = stream::serve(
+            ticket,
+            &mut reader,
+            &mut buffered,
+            BytesMut::new(),
+            &mut writer,
+            settings,
+        )
+        .await;
         (end, buffered)
     });
     let (reader, writer) = tokio::io::split(near);

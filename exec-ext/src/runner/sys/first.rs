@@ -8,7 +8,7 @@ use std::ptr;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
-use seccompiler::{BpfProgram, sock_filter};
+use seccompiler::sock_filter;
 
 use super::launch::drop_capabilities;
 use super::process::kill_and_reap;
@@ -65,9 +65,9 @@ impl FirstProcess {
     pub(in crate::runner) fn new(
         user: u32,
         group: u32,
-        filter: Option<&BpfProgram>,
+        filter: Option<&[sock_filter]>,
     ) -> io::Result<Self> {
-        let given = filter.map_or(&[][..], Vec::as_slice);
+        let given = filter.unwrap_or_default();
         let mut filter = [NO_STEP; STEPS_MAX];
         let kept = filter.get_mut(..given.len());
         let too_long = || io::Error::other("the filter of system calls is too long");

@@ -6,14 +6,15 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Resource, Rlimit};
 
+use super::launcher::Killed;
 use super::process::{kill_and_reap, wait_for};
 use super::signals::{Blocked, reset_signals, unblock_signals};
 use crate::runner::confine::Cell;
@@ -97,14 +98,20 @@ pub(in crate::runner) struct ChildSetup {
 ///
 /// The first one of what it does until its exec has succeeded. There is no child then.
 pub(in crate::runner) fn launch(setup: &ChildSetup) -> io::Result<Pid> {
+    if let Some(launcher) = setup.join.as_ref().and_then(Join::launcher) {
+        let birth = Birth {
+            by_launcher: true,
+            ..Birth::new(setup, None)
+        };
+        match launcher.launch(&birth) {
+            Some(Err(Killed)) if birth.child.load(Ordering::Relaxed) == 0 => {}
+            Some(_) => return birth.outcome(),
+            None => {}
+        }
+    }
     let stack = Stack::take()?;
     let inner = setup.join.as_ref().map(|_| Stack::take()).transpose()?;
-    let birth = Birth {
-        setup,
-        inner: inner.as_ref().map_or(ptr::null_mut(), Stack::top),
-        error: AtomicI32::new(0),
-        inside: AtomicI32::new(0),
-    };
+    let birth = Birth::new(setup, inner.as_ref());
     // The one that joins sends nobody a signal when it ends. Its exec gives the program's own process SIGCHLD.
     let (body, signal): (Body, _) = match setup.join {
         None => (become_image, libc::SIGCHLD),
@@ -115,44 +122,68 @@ pub(in crate::runner) fn launch(setup: &ChildSetup) -> io::Result<Pid> {
     drop(blocked);
     stack.give_back();
     let child = child?;
-    let error = match birth.error.load(Ordering::Relaxed) {
-        0 => None,
-        errno => Some(io::Error::from_raw_os_error(errno)),
-    };
-    let started = if setup.join.is_some() {
+    if setup.join.is_some() {
         // The one that joined has done its part.
         wait_for(child);
-        if let Some(inner) = inner {
-            inner.give_back();
-        }
-        Pid::from_raw(birth.inside.load(Ordering::Relaxed))
     } else {
-        Some(child)
-    };
-    match (error, started) {
-        (None, Some(started)) => Ok(started),
-        (None, None) => Err(io::Error::other("the child that joins was killed")),
-        (Some(error), failed) => {
-            if let Some(failed) = failed {
-                kill_and_reap(failed);
-            }
-            Err(error)
-        }
+        let id = child.as_raw_nonzero().get();
+        birth.child.store(id, Ordering::Relaxed);
+        birth.has_settled.store(true, Ordering::Relaxed);
     }
+    let outcome = birth.outcome();
+    if let Some(inner) = inner {
+        inner.give_back();
+    }
+    outcome
 }
 
 /// What a new process finds in the memory that it shares. The thread that made this waits meanwhile.
-struct Birth<'a> {
+pub(super) struct Birth<'a> {
     setup: &'a ChildSetup,
     /// The top of the stack for a child of the child, where there is to be one.
     inner: *mut libc::c_void,
+    /// Whether a launcher is the parent: then the child has no capabilities, no signal handlers and a filter of system
+    /// calls from its birth on.
+    by_launcher: bool,
     /// The number of the error that kept it from its exec; 0 for none.
     error: AtomicI32,
-    /// The id of the child's child; 0 for none.
-    inside: AtomicI32,
+    /// The id of the process that is to become the image; 0 for none.
+    child: AtomicI32,
+    /// Whether that has executed or failed.
+    has_settled: AtomicBool,
 }
 
-impl Birth<'_> {
+impl<'a> Birth<'a> {
+    fn new(setup: &'a ChildSetup, inner: Option<&Stack>) -> Self {
+        Self {
+            setup,
+            inner: inner.map_or(ptr::null_mut(), Stack::top),
+            by_launcher: false,
+            error: AtomicI32::new(0),
+            child: AtomicI32::new(0),
+            has_settled: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the child, once it uses nothing of this any more or whoever started it has ended. There is none where
+    /// this fails.
+    fn outcome(&self) -> io::Result<Pid> {
+        let child = Pid::from_raw(self.child.load(Ordering::Relaxed));
+        let error = match self.error.load(Ordering::Relaxed) {
+            0 => None,
+            errno => Some(io::Error::from_raw_os_error(errno)),
+        };
+        match (error, child) {
+            (None, Some(child)) if self.has_settled.load(Ordering::Relaxed) => Ok(child),
+            (error, child) => {
+                if let Some(child) = child {
+                    kill_and_reap(child);
+                }
+                Err(error.unwrap_or_else(|| io::Error::other("who starts programs was killed")))
+            }
+        }
+    }
+
     /// Notes why there will be no exec, and returns the exit status for that.
     fn fail(&self, error: &io::Error) -> libc::c_int {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
@@ -162,30 +193,57 @@ impl Birth<'_> {
 }
 
 /// What a process does from its birth on; it ends with the status that is returned.
-type Body = extern "C" fn(*mut libc::c_void) -> libc::c_int;
+pub(super) type Body = extern "C" fn(*mut libc::c_void) -> libc::c_int;
 
 fn start(body: Body, stack: &Stack, flags: libc::c_int, birth: &Birth<'_>) -> io::Result<Pid> {
-    // SAFETY: see `start_at`; the top is that of a stack that lives until the child has executed or ended.
-    unsafe { start_at(body, stack.top(), flags, birth) }
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | flags;
+    let argument = ptr::from_ref(birth).cast_mut().cast();
+    // SAFETY: the stack lives until the child has executed or ended, and this thread waits while the child uses it
+    // and `birth`, of which it changes only atomics.
+    unsafe { start_at(body, stack.top(), flags, argument, ptr::null_mut(), 0) }
 }
 
-/// Starts a process on the stack that ends at `top`. Returns when it has executed or ended.
+/// Starts the process that becomes the image as a sibling of the calling one, on the stack that ends at `top`.
+/// Returns when it has executed or ended, which `birth` says then. `password` is what a filter may ask for.
 ///
 /// # Safety
 ///
-/// The stack must be nobody else's and live for so long. As after `vfork`, the body must leave the memory that it
-/// shares as it is, but for its stack and what `birth` has for it.
-unsafe fn start_at(
+/// The stack must be nobody else's and live for so long.
+pub(super) unsafe fn start_inside(birth: &Birth<'_>, top: *mut libc::c_void, password: u64) {
+    // The kernel writes the id down before the process runs, whatever becomes of this one.
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID;
+    let argument = ptr::from_ref(birth).cast_mut().cast();
+    // SAFETY: the caller vouches for the stack, and waits while the child uses it and `birth`.
+    let started = unsafe {
+        let id = birth.child.as_ptr();
+        start_at(become_image, top, flags, argument, id, password)
+    };
+    match started {
+        Ok(_) => birth.has_settled.store(true, Ordering::Relaxed),
+        Err(error) => {
+            birth.fail(&error);
+        }
+    }
+}
+
+/// Starts a process on the stack that ends at `top`, whose id is written to `id` where the flags say so. `tls` is
+/// looked at by filters only.
+///
+/// # Safety
+///
+/// The stack must be nobody else's and live for as long as the process has this memory, as must what `argument` leads
+/// to. As after `vfork`, the body must leave the memory that it shares as it is, but for its stack and what
+/// `argument` has for it.
+pub(super) unsafe fn start_at(
     body: Body,
     top: *mut libc::c_void,
     flags: libc::c_int,
-    birth: &Birth<'_>,
+    argument: *mut libc::c_void,
+    id: *mut libc::pid_t,
+    tls: u64,
 ) -> io::Result<Pid> {
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | flags;
-    let argument = ptr::from_ref(birth).cast_mut().cast();
-    // SAFETY: the caller vouches for the stack, and this thread waits while the child uses it and `birth`, of
-    // which it changes only atomics.
-    match unsafe { libc::clone(body, top, flags, argument) } {
+    // SAFETY: the caller vouches for all that the child gets.
+    match unsafe { libc::clone(body, top, flags, argument, id, tls) } {
         -1 => Err(io::Error::last_os_error()),
         child => Pid::from_raw(child).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH)),
     }
@@ -195,7 +253,7 @@ unsafe fn start_at(
 extern "C" fn become_image(birth: *mut libc::c_void) -> libc::c_int {
     // SAFETY: it is what `start_at` was given, and lives for as long as this runs.
     let birth = unsafe { &*birth.cast::<Birth<'_>>() };
-    match enter(birth.setup) {
+    match enter(birth.setup, birth.by_launcher) {
         Ok(()) => 0,
         Err(error) => birth.fail(&error),
     }
@@ -209,26 +267,27 @@ extern "C" fn join_and_start(birth: *mut libc::c_void) -> libc::c_int {
     let Some(join) = &birth.setup.join else {
         return 1;
     };
-    let all = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS;
-    // SAFETY: the call touches no memory.
-    if unsafe { libc::setns(join.first().as_raw_fd(), all) } != 0 {
-        return birth.fail(&io::Error::last_os_error());
+    if let Err(error) = self::join(join.first()) {
+        return birth.fail(&error);
     }
     // SAFETY: this stack is for that child alone, and lives as long as that of this one.
-    let inside = unsafe { start_at(become_image, birth.inner, libc::CLONE_PARENT, birth) };
-    match inside {
-        Ok(inside) => {
-            let id = inside.as_raw_nonzero().get();
-            birth.inside.store(id, Ordering::Relaxed);
-            0
-        }
-        Err(error) => birth.fail(&error),
+    unsafe { start_inside(birth, birth.inner, 0) };
+    0
+}
+
+/// Joins the namespaces of the process with this pidfd: of its pid namespace only the children will be.
+pub(super) fn join(first: BorrowedFd<'_>) -> io::Result<()> {
+    let all = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    // SAFETY: the call touches no memory.
+    match unsafe { libc::setns(first.as_raw_fd(), all) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
 /// Runs in the child; returns only on failure.
-fn enter(setup: &ChildSetup) -> io::Result<()> {
-    if setup.join.is_some() {
+fn enter(setup: &ChildSetup, by_launcher: bool) -> io::Result<()> {
+    if setup.join.is_some() && !by_launcher {
         drop_capabilities()?;
     }
     let [input, output, error] = &setup.streams;
@@ -264,10 +323,12 @@ fn enter(setup: &ChildSetup) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     if let Some(cell) = &setup.cell {
-        cell.enter(setup.join.is_some())?;
+        cell.enter(setup.join.is_some(), by_launcher)?;
     }
     // A handler of the server's would run in the server's memory: none is left when signals come through.
-    reset_signals();
+    if !by_launcher {
+        reset_signals();
+    }
     unblock_signals();
     let image = &setup.image;
     // SAFETY: all three are NUL-terminated strings or null-terminated tables of such, alive in
@@ -283,10 +344,13 @@ fn enter(setup: &ChildSetup) -> io::Result<()> {
 }
 
 /// A stack for a new process, with a page below it that cannot be touched.
-struct Stack(*mut libc::c_void);
+#[derive(Debug)]
+pub(super) struct Stack(*mut libc::c_void);
 
 // SAFETY: it is memory that belongs to this value alone, wherever that is.
 unsafe impl Send for Stack {}
+// SAFETY: of a shared one only the address can be had.
+unsafe impl Sync for Stack {}
 
 /// Stacks that are used again.
 static STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
@@ -295,7 +359,7 @@ static STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
 const STACKS_KEPT: usize = 8;
 
 impl Stack {
-    fn take() -> io::Result<Self> {
+    pub(super) fn take() -> io::Result<Self> {
         let kept = STACKS.lock().unwrap_or_else(PoisonError::into_inner).pop();
         kept.map_or_else(Self::new, Ok)
     }
@@ -326,7 +390,7 @@ impl Stack {
     }
 
     /// Returns where it begins: stacks grow down. Mappings end at a page's end, which every architecture takes.
-    fn top(&self) -> *mut libc::c_void {
+    pub(super) fn top(&self) -> *mut libc::c_void {
         self.0.wrapping_byte_add(STACK)
     }
 }

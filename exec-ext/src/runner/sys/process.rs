@@ -41,9 +41,11 @@ pub(in crate::runner) fn reap(pid: Pid) -> io::Result<Option<Exit>> {
     }
 }
 
-/// Kills the group of `pid`, a child of ours, and waits for it. Blocks for the moment that takes.
+/// Kills `pid`, a child of ours, and its group, and waits for it. Blocks for the moment that takes.
 pub(in crate::runner) fn kill_and_reap(pid: Pid) {
     let _ = signal_group(pid, libc::SIGKILL);
+    // It may not have come so far as to have a group of its own.
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     wait_for(pid);
 }
 
