@@ -14,6 +14,20 @@ fn a_machine_boots_is_heard_and_used_and_turns_itself_off() {
     let definition: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(guest["id"], definition["mac"]);
 
+    // Programs are enclosed as on any other system.
+    let client = machines.client("worker");
+    let features = machines
+        .runtime
+        .block_on(client.features())
+        .unwrap()
+        .unwrap();
+    let sandbox = features.sandbox;
+    assert!(
+        sandbox.namespaces && sandbox.seccomp && sandbox.landlock > 0,
+        "{sandbox:?}; {}",
+        machines.told("worker")
+    );
+
     // In, through a program, and out.
     let work = tempfile::tempdir().unwrap();
     let (input, output) = (work.path().join("in"), work.path().join("out"));
