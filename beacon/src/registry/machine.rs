@@ -91,6 +91,29 @@ impl Registry {
         vec![told]
     }
 
+    /// Takes the news that a guest's machine was restored from a snapshot and goes on from there: its numbers have
+    /// gone back, and it is met again before it gets work.
+    pub fn restored(&mut self, id: MacId, now: Instant) -> Vec<Event> {
+        let mut events = self.paused(id, false, now);
+        let Some(guest) = self.guests.get_mut(&id) else {
+            return events;
+        };
+        if !guest.state.is_registered() {
+            return events;
+        }
+        guest.last_seq = None;
+        guest.alive_at = now;
+        guest.reachable = false;
+        guest.checks_failed = 0;
+        guest.connection_lost = false;
+        self.revision += 1;
+        let why = "its machine was restored";
+        events.extend(self.enter(id, GuestState::Joining, why, now));
+        events.extend(self.check(id, why, now));
+        self.requeue(id);
+        events
+    }
+
     /// Takes the news that a guest's machine was turned off, or started from the beginning: it is gone.
     pub fn stopped(&mut self, id: MacId, why: &str, now: Instant) -> Vec<Event> {
         let mut events = Vec::new();

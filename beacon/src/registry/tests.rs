@@ -941,3 +941,34 @@ fn where_the_hypervisor_forwards_a_port_counts_more_than_the_announced_address()
     host.registry.set_forwards(HashMap::new(), now);
     assert_eq!(record(&host).port, moved.port);
 }
+
+#[test]
+fn a_guest_whose_machine_was_restored_is_met_again_and_may_count_from_before() {
+    let mut host = Host::new();
+    let said = guest(1, "r", 100);
+    host.ready(&said);
+    let now = host.now;
+    host.registry.paused(said.id, true, now);
+    let events = host.registry.restored(said.id, now);
+    assert_eq!(host.state(&said), GuestState::Joining);
+    assert!(!host.registry.get(said.id).unwrap().record().paused);
+    let checks = |events: &[Event]| {
+        events
+            .iter()
+            .filter(|event| matches!(event.kind, EventKind::Check(_)))
+            .count()
+    };
+    assert_eq!(checks(&events), 1);
+    // The number of the snapshot's time, and no command of the host's ends by it.
+    let dropped = host.registry.get(said.id).unwrap().record().dropped;
+    assert!(host.hear(Word::StillAlive, &guest(1, "r", 7)).is_empty());
+    assert_eq!(
+        host.registry.get(said.id).unwrap().record().dropped,
+        dropped
+    );
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event.kind, EventKind::CommandsLost { .. }))
+    );
+}

@@ -76,6 +76,8 @@ pub(crate) enum Power {
     Paused,
     /// It goes on.
     Resumed,
+    /// It goes on from a snapshot.
+    Restored,
     /// It is off, or starts from the beginning.
     Ended(&'static str),
 }
@@ -562,6 +564,7 @@ impl Agent {
             let events = match power {
                 Power::Paused => self.registry.paused(id, true, now),
                 Power::Resumed => self.registry.paused(id, false, now),
+                Power::Restored => self.registry.restored(id, now),
                 Power::Ended(why) => self.registry.stopped(id, why, now),
             };
             self.act(events);

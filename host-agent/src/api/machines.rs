@@ -155,12 +155,18 @@ impl Effect {
                 ..Self::default()
             },
             // The machine may stand still while its memory is written or read.
-            Operation::TakeSnapshot { .. } | Operation::RestoreSnapshot { .. } if !paused => Self {
+            Operation::TakeSnapshot { .. } if !paused => Self {
                 first: Some(Power::Paused),
                 then: Some(Power::Resumed),
                 failed: Some(Power::Resumed),
             },
-            Operation::Resume | Operation::RestoreSnapshot { .. } => Self {
+            // One that was paused or saved stays so.
+            Operation::RestoreSnapshot { .. } if !paused => Self {
+                first: Some(Power::Paused),
+                then: Some(Power::Restored),
+                failed: Some(Power::Resumed),
+            },
+            Operation::Resume => Self {
                 then: Some(Power::Resumed),
                 ..Self::default()
             },

@@ -1,14 +1,17 @@
 //! The driver with real QEMUs and no guest in them: a machine with an empty disk looks for something to boot
 //! for ever, and is there within a second.
 
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use host_agent::hypervisor::qemu::{Qemu, QemuConfig};
 use host_agent::hypervisor::{Blueprint, Driver as _, Error, Operation, State};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 
+use crate::common::Process;
 use crate::harness::{ordinary, pid_of, wait_for};
 
 /// A registry of empty machines.
@@ -16,6 +19,7 @@ struct Bench {
     driver: Qemu,
     runtime: Runtime,
     directory: tempfile::TempDir,
+    registry: PathBuf,
 }
 
 impl Bench {
@@ -27,12 +31,18 @@ impl Bench {
     fn with(helpers: Option<PathBuf>) -> Self {
         ordinary();
         let directory = tempfile::tempdir().unwrap();
-        let mut config = QemuConfig::new(directory.path().join("machines"), "/nonexistent");
+        let registry = directory.path().join("machines");
+        Self::at(directory, registry, helpers)
+    }
+
+    fn at(directory: tempfile::TempDir, registry: PathBuf, helpers: Option<PathBuf>) -> Self {
+        let mut config = QemuConfig::new(&registry, "/nonexistent");
         config.helpers = helpers;
         Self {
             driver: Qemu::new(config),
             runtime: Runtime::new().unwrap(),
             directory,
+            registry,
         }
     }
 
@@ -52,7 +62,7 @@ impl Bench {
     }
 
     fn folder(&self, name: &str) -> PathBuf {
-        self.directory.path().join("machines").join(name)
+        self.registry.join(name)
     }
 
     fn try_to(&self, name: &str, operation: Operation) -> Result<(), Error> {
@@ -241,6 +251,85 @@ fn snapshots_are_taken_restored_and_deleted_on_and_off() {
     bench.operate("m", Operation::PowerOff);
     bench.operate("m", delete("a, \"b\""));
     assert!(bench.snapshots("m").is_empty());
+}
+
+/// A small file system, in a mount namespace that lives as long as this; it is reached through its process.
+struct SmallDisk {
+    _process: Process,
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(directory: &Path) -> Self {
+        let mut child = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+            .arg("mount -t tmpfs -o size=16m none \"$0\" && echo mounted && exec cat")
+            .arg(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0; 8];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut line)
+            .unwrap();
+        let path = format!("/proc/{}/root{}", child.id(), directory.display());
+        Self {
+            _process: Process(child),
+            path: path.into(),
+        }
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) -> PathBuf {
+        let path = self.path.join("fill");
+        let mut file = std::fs::File::create(&path).unwrap();
+        while std::io::Write::write_all(&mut file, &[7; 4096]).is_ok() {}
+        path
+    }
+}
+
+#[test]
+#[ignore = "starts QEMU: make test-vm"]
+fn a_full_disk_costs_neither_the_machine_nor_an_older_snapshot() {
+    ordinary();
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(directory.path());
+    let image = tempfile::tempdir().unwrap();
+    let bench = Bench::at(image, disk.path.join("machines"), None);
+    bench.create("m");
+    bench.operate("m", Operation::Start);
+    bench.operate("m", snapshot("before"));
+    let filled = disk.fill();
+    for operation in [snapshot("after"), Operation::Save] {
+        let shown = format!("{operation:?}");
+        let error = bench.try_to("m", operation).unwrap_err().to_string();
+        assert!(
+            error.contains("\"m\"") && error.contains("make room there"),
+            "{shown}: {error}"
+        );
+        assert_eq!(bench.state("m"), State::Running, "{shown}");
+        assert_eq!(bench.snapshots("m"), ["before*< about before"], "{shown}");
+    }
+    // A restore that cannot be noted down does not begin.
+    bench.try_to("m", restore(Some("before"))).unwrap_err();
+    assert_eq!(bench.state("m"), State::Running);
+
+    std::fs::remove_file(filled).unwrap();
+    bench.operate("m", restore(Some("before")));
+    assert_eq!(bench.state("m"), State::Running);
+    bench.operate("m", Operation::Save);
+    assert_eq!(bench.state("m"), State::Saved);
+
+    let filled = disk.fill();
+    bench.try_to("m", Operation::Start).unwrap_err();
+    assert_eq!(bench.state("m"), State::Saved, "its memory is kept");
+    std::fs::remove_file(filled).unwrap();
+    bench.operate("m", Operation::Start);
+    assert_eq!(bench.state("m"), State::Running);
 }
 
 #[test]

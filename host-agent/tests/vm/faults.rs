@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use host_agent::hypervisor::{Operation, State};
+use host_agent::hypervisor::{Error, Operation, State};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::Lines;
@@ -107,25 +107,87 @@ fn an_agent_that_was_killed_finds_its_machine_and_a_killed_machine_boots_anew() 
     machines.exec("worker", "true").expect(0);
 }
 
-#[test]
-#[ignore = "boots a machine: make test-vm"]
-fn a_guest_whose_kernel_panics_is_stuck_until_it_is_reset() {
-    let mut machines = Machines::new();
-    let before = machines.wake("worker");
+/// Tells a machine's QEMU something behind the driver's back, and waits for what is to be heard of it.
+fn tell(machines: &Machines, command: &str, event: &str) {
     let folder = std::fs::File::open(machines.folder("worker")).unwrap();
     let folder = std::os::fd::AsRawFd::as_raw_fd(&folder);
     let mut monitor = UnixStream::connect(format!("/proc/self/fd/{folder}/monitor.sock")).unwrap();
-    monitor
-        .write_all(b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"inject-nmi\"}\n")
-        .unwrap();
+    let text = format!("{{\"execute\":\"qmp_capabilities\"}}{{\"execute\":\"{command}\"}}\n");
+    monitor.write_all(text.as_bytes()).unwrap();
     let mut heard = String::new();
-    while !heard.contains("GUEST_PANICKED") {
+    while !heard.contains(event) {
         let mut buffer = [0; 4096];
         let read = monitor.read(&mut buffer).unwrap();
         assert!(read > 0, "{heard}\n{}", machines.told("worker"));
         heard.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
-    drop(monitor);
+}
+
+#[test]
+#[ignore = "starts a machine: make test-vm"]
+fn a_guest_that_was_frozen_for_a_while_is_the_same_guest() {
+    let mut machines = Machines::new();
+    let before = machines.wake("worker");
+    // By somebody else: it is paused all the same, and can be resumed.
+    tell(&machines, "stop", "\"STOP\"");
+    assert_eq!(machines.state("worker"), State::Paused);
+    machines.operate("worker", Operation::Resume);
+    machines.exec("worker", "true").expect(0);
+
+    let qemu = Pid::from_raw(pid_of(&machines.folder("worker"))).unwrap();
+    kill_process(qemu, Signal::STOP).unwrap();
+    // Nobody waits for ever for one that does not answer, and nobody takes it for off.
+    assert_eq!(machines.state("worker"), State::Unknown);
+    let refused = machines.try_to("worker", Operation::Start).unwrap_err();
+    assert!(matches!(refused, Error::WrongState { .. }), "{refused}");
+    kill_process(qemu, Signal::CONT).unwrap();
+    machines.wait_state("worker", State::Running);
+    machines.exec("worker", "true").expect(0);
+    let after = machines.wait_ready("worker");
+    assert_eq!(
+        (&after["boot"], &after["run"]),
+        (&before["boot"], &before["run"])
+    );
+}
+
+#[test]
+#[ignore = "starts a machine: make test-vm"]
+fn a_guest_without_room_says_so_and_stays_ready() {
+    let mut machines = Machines::new();
+    let before = machines.wake("worker");
+    let filled = machines.exec(
+        "worker",
+        "set -- $(stat -f -c '%a %S' .); fallocate -l $(($1 * $2)) fill && echo more > more",
+    );
+    assert_ne!(filled.code, Some(0), "{filled:#?}");
+    assert!(filled.err.contains("No space left"), "{filled:#?}");
+    let work = tempfile::tempdir().unwrap();
+    let file = work.path().join("file");
+    std::fs::write(&file, vec![7; 1 << 20]).unwrap();
+    let push = ["push", "--to", "worker", file.to_str().unwrap(), "/pushed"];
+    let pushed = machines.agent.run(&push);
+    assert_eq!(pushed.code, Some(1), "{pushed:#?}");
+    assert!(
+        pushed.err.contains("worker") && pushed.err.contains("0 are free; make room"),
+        "{pushed:#?}"
+    );
+    // Nothing half done stays, and once there is room it works.
+    machines
+        .exec("worker", "test ! -e pushed && rm fill")
+        .expect(0);
+    machines.agent.run(&push).expect(0);
+    machines
+        .exec("worker", "test $(stat -c %s pushed) = 1048576")
+        .expect(0);
+    assert_eq!(machines.wait_ready("worker")["run"], before["run"]);
+}
+
+#[test]
+#[ignore = "boots a machine: make test-vm"]
+fn a_guest_whose_kernel_panics_is_stuck_until_it_is_reset() {
+    let mut machines = Machines::new();
+    let before = machines.wake("worker");
+    tell(&machines, "inject-nmi", "GUEST_PANICKED");
     assert_eq!(machines.state("worker"), State::Stuck);
     machines.operate("worker", Operation::Reset);
     wait_for(

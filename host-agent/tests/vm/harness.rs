@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use chirp_client::{Client, ConnectOptions, Method};
 use host_agent::hypervisor::qemu::{Qemu, QemuConfig};
 use host_agent::hypervisor::{Blueprint, Driver as _, Error, Operation, State};
 use rustix::process::{Gid, Uid};
@@ -88,7 +89,7 @@ pub(crate) struct Machines {
     pub(crate) driver: Qemu,
     pub(crate) image: Image,
     golden: Option<Golden>,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
     registry: tempfile::TempDir,
 }
 
@@ -193,7 +194,9 @@ impl Machines {
         let golden = self.golden.take().unwrap();
         let before = golden.guest["run"].clone();
         self.adopt(&golden.machine, name);
-        self.operate(name, Operation::Start);
+        // By the agent, which knows the new machine from then on.
+        let started = self.agent.run(&["vm", "start", name]);
+        assert_eq!(started.code, Some(0), "{started:#?}\n{}", self.told(name));
         wait_for(
             &|| format!("{name} to be ready; {}", self.told(name)),
             || {
@@ -233,6 +236,17 @@ impl Machines {
     pub(crate) fn exec(&self, name: &str, script: &str) -> Ran {
         self.agent
             .run(&["exec", "--to", name, "--", "sh", "-c", script])
+    }
+
+    /// Connects to a guest where the agent knows it now, and logs in as the agent does.
+    #[track_caller]
+    pub(crate) fn client(&self, name: &str) -> Client {
+        let guest = self.wait_ready(name);
+        let address = format!("{}:{}", guest["address"].as_str().unwrap(), guest["port"]);
+        let mut options = ConnectOptions::new(address.parse().unwrap());
+        options.methods = vec![Method::Address, Method::Hostname];
+        options.connect_timeout = PATIENCE;
+        self.runtime.block_on(Client::connect(options)).unwrap()
     }
 
     /// Returns what there is to read about a machine that does not do as it should.

@@ -20,3 +20,4 @@ mod golden;
 mod harness;
 mod journey;
 mod network;
+mod restore;

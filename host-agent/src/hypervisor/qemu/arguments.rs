@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::Begin;
 use super::config::{Accel, QemuConfig, is_plain};
 use super::folder::{CONSOLE, DISK, Definition, Link};
 use super::monitor::SOCKET;
@@ -34,6 +35,7 @@ pub(super) fn arguments(
     machine: &Definition,
     config: &QemuConfig,
     load: Option<&str>,
+    begin: Begin,
 ) -> Result<Vec<OsString>, Error> {
     let mut line = Line::default();
     line.option("-name", format!("guest={}", quoted(name)))
@@ -90,6 +92,9 @@ pub(super) fn arguments(
     }
     if let Some(load) = load {
         line.option("-loadvm", load);
+    }
+    if begin == Begin::Paused {
+        line.flag("-S");
     }
     Ok(line.0)
 }
@@ -193,7 +198,7 @@ mod tests {
     }
 
     fn shown(machine: &Definition, config: &QemuConfig) -> String {
-        let line = arguments("a, b", machine, config, None).unwrap();
+        let line = arguments("a, b", machine, config, None, Begin::Running).unwrap();
         let words: Vec<_> = line.iter().map(|word| word.to_string_lossy()).collect();
         words.join("\n")
     }

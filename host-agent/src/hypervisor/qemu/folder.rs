@@ -296,7 +296,11 @@ impl Folder {
                     serde_json::to_writer(&lock.file, &work)?;
                     Ok(())
                 };
-                write().map_err(|error| unwritable(&self.file("lock"), &error))?;
+                // A machine must be turned off on a full disk, too: others are told less then.
+                if let Err(error) = write() {
+                    let error = unwritable(&self.file("lock"), &error);
+                    tracing::warn!(machine = self.name, %error, "cannot say what is being done");
+                }
                 Ok(lock)
             }
             Err(other) => Err(Error::Busy {

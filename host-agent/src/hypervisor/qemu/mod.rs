@@ -173,7 +173,7 @@ impl Qemu {
             what: format!("{} of machine {:?}", operation.name(), folder.name),
         };
         match (operation.clone(), state) {
-            (Operation::Start, state) if state.is_off() => here.start(state).await,
+            (Operation::Start, state) if state.is_off() => here.start(state, Begin::Running).await,
             (Operation::Shutdown, State::Running) => here.tell("system_powerdown").await,
             // A machine whose monitor is silent is killed whatever it is.
             (Operation::PowerOff, state) if !state.is_off() => here.power_off().await,
@@ -186,7 +186,7 @@ impl Qemu {
             // What gave up is not trusted to begin anew.
             (Operation::Reset, State::Stuck) => {
                 here.power_off().await?;
-                here.start(State::PoweredOff).await
+                here.start(State::PoweredOff, Begin::Running).await
             }
             (Operation::Pause, State::Running) => here.tell("stop").await,
             (Operation::Resume, State::Paused) => here.tell("cont").await,
@@ -490,6 +490,15 @@ impl Driver for Qemu {
     }
 }
 
+/// What a machine's processors do when its QEMU is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// They run.
+    Running,
+    /// They wait for a `resume`.
+    Paused,
+}
+
 /// Something that is done to a machine whose lock is held.
 #[derive(Debug)]
 struct Work<'a> {
@@ -500,7 +509,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn start(&self, state: State) -> Result<(), Error> {
+    async fn start(&self, state: State, begin: Begin) -> Result<(), Error> {
         let load: Option<String> = self.folder.read(SAVED)?;
         let load = load.filter(|_| state == State::Saved);
         let definition = self.folder.definition()?;
@@ -513,8 +522,13 @@ impl Work<'_> {
         let (mut monitor, run) = loop {
             let definition = self.choose_port(tries > 0)?;
             let config = &self.driver.config;
-            let line =
-                arguments::arguments(&self.folder.name, &definition, config, load.as_deref())?;
+            let line = arguments::arguments(
+                &self.folder.name,
+                &definition,
+                config,
+                load.as_deref(),
+                begin,
+            )?;
             let Some(life) = self.folder.life().await? else {
                 return Err(Error::Failed {
                     what: self.what.clone(),
@@ -524,7 +538,12 @@ impl Work<'_> {
             let program = self.driver.qemu.program();
             let started = process::start(self.folder, program, line, life)?;
             let run = started.run.clone();
-            self.folder.write(RUN, &run)?;
+            if let Err(error) = self.folder.write(RUN, &run) {
+                // Nobody would find it again.
+                process::kill(&run);
+                self.gone(Instant::now() + QUIT_WITHIN).await?;
+                return Err(error);
+            }
             tries += 1;
             match started.monitor(self.folder).await {
                 Ok(monitor) => break (monitor, run),
@@ -559,8 +578,6 @@ impl Work<'_> {
             tap::attach(tap, bridge).await?;
         }
         if let Some(load) = load {
-            // It is paused where it was when the snapshot was taken.
-            self.say(monitor, "cont").await?;
             self.folder.clear(SAVED)?;
             if load == snapshots::SAVED {
                 let deleted = snapshots::delete(monitor, load).await;
@@ -652,10 +669,17 @@ impl Work<'_> {
             if state == State::Running {
                 self.say(&mut monitor, "cont").await?;
             }
-            return Err(trouble.of(self.what.clone()));
+            return Err(self.unsaved(trouble));
+        }
+        if let Err(error) = self.folder.write(SAVED, &snapshots::SAVED) {
+            let undone = snapshots::delete(&mut monitor, snapshots::SAVED).await;
+            if state == State::Running {
+                self.say(&mut monitor, "cont").await?;
+            }
+            undone.map_err(|trouble| trouble.of(self.what.clone()))?;
+            return Err(error);
         }
         drop(monitor);
-        self.folder.write(SAVED, &snapshots::SAVED)?;
         self.power_off().await
     }
 
@@ -671,17 +695,56 @@ impl Work<'_> {
 
     async fn take(&self, name: &str, description: &str, runs: bool) -> Result<(), Error> {
         snapshots::check(&self.tags(runs).await?, name, description)?;
+        let mut notes = Notes::read(self.folder)?;
         if runs {
             let mut monitor = self.monitor().await?;
             snapshots::save(&mut monitor, name)
                 .await
-                .map_err(|trouble| trouble.of(self.what.clone()))?;
+                .map_err(|trouble| self.unsaved(trouble))?;
         } else {
             snapshots::change(&self.driver.qemu_img, self.folder, "-c", name).await?;
         }
-        let mut notes = Notes::read(self.folder)?;
         notes.taken(name, description);
-        notes.write(self.folder)
+        if let Err(error) = notes.write(self.folder) {
+            // Nothing is left of one that was not taken.
+            self.forget(name, runs).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Returns the error of a memory that was not written. QEMU speaks of input and output where there is no room.
+    fn unsaved(&self, trouble: Trouble) -> Error {
+        let error = trouble.of(self.what.clone());
+        let memory = self
+            .folder
+            .definition()
+            .map(|machine| u64::from(machine.memory_mib));
+        let free = rustix::fs::statvfs(&self.folder.path)
+            .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) / (1024 * 1024));
+        match (error, memory, free) {
+            (Error::Failed { what, said }, Ok(memory), Ok(free)) if free < memory => {
+                Error::Failed {
+                    what,
+                    said: format!(
+                        "{said}; {free} MiB are free in {}, and up to {memory} MiB of memory are to be written: make room \
+                     there",
+                        self.folder.path.display()
+                    ),
+                }
+            }
+            (error, _, _) => error,
+        }
+    }
+
+    /// Deletes a snapshot from the disk.
+    async fn forget(&self, name: &str, runs: bool) -> Result<(), Error> {
+        if !runs {
+            return snapshots::change(&self.driver.qemu_img, self.folder, "-d", name).await;
+        }
+        let mut monitor = self.monitor().await?;
+        let deleted = snapshots::delete(&mut monitor, name).await;
+        deleted.map_err(|trouble| trouble.of(self.what.clone()))
     }
 
     async fn restore(&self, name: Option<&str>, state: State) -> Result<(), Error> {
@@ -700,13 +763,17 @@ impl Work<'_> {
             }
             self.folder.clear(RUN)?;
         } else if memory {
-            let mut monitor = self.monitor().await?;
-            let loaded = snapshots::load(&mut monitor, &chosen.name).await;
-            // Left paused by a load that failed, and by one of a snapshot that was taken while it was paused.
-            if state == State::Running {
-                self.say(&mut monitor, "cont").await?;
-            }
-            loaded.map_err(|trouble| trouble.of(self.what.clone()))?;
+            // By another QEMU: connections into the machine end at once and not when somebody sends something, the
+            // guest gets another generation id, and none is left half loaded.
+            // Written first: a machine must not be off and nothing be known of where it was to go on.
+            self.folder.write(SAVED, &chosen.name)?;
+            self.power_off().await?;
+            let begin = if state == State::Paused {
+                Begin::Paused
+            } else {
+                Begin::Running
+            };
+            self.start(State::Saved, begin).await?;
         } else {
             return Err(Error::BadArgument {
                 what: format!("snapshot {:?} of machine {:?}", chosen.name, self.folder.name),
@@ -730,13 +797,7 @@ impl Work<'_> {
                         .to_owned(),
             });
         }
-        if runs {
-            let mut monitor = self.monitor().await?;
-            let deleted = snapshots::delete(&mut monitor, &name).await;
-            deleted.map_err(|trouble| trouble.of(self.what.clone()))?;
-        } else {
-            snapshots::change(&self.driver.qemu_img, self.folder, "-d", &name).await?;
-        }
+        self.forget(&name, runs).await?;
         notes.deleted(&name);
         notes.write(self.folder)
     }

@@ -229,11 +229,6 @@ pub(super) async fn save(monitor: &mut Monitor, name: &str) -> Result<(), Troubl
     job(monitor, "snapshot-save", with_memory(name)).await
 }
 
-/// Goes back to a snapshot with memory, which must be there: QEMU 7.2 does not survive every failure of this.
-pub(super) async fn load(monitor: &mut Monitor, name: &str) -> Result<(), Trouble> {
-    job(monitor, "snapshot-load", with_memory(name)).await
-}
-
 /// Deletes a snapshot of a machine that runs.
 pub(super) async fn delete(monitor: &mut Monitor, name: &str) -> Result<(), Trouble> {
     let arguments = json!({ "tag": name, "devices": ["disk0"] });

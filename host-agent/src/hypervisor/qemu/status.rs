@@ -6,8 +6,9 @@ use crate::hypervisor::State;
 pub(super) fn state(word: &str) -> State {
     match word {
         "running" => State::Running,
-        "paused" | "suspended" | "debug" | "postmigrate" => State::Paused,
-        "prelaunch" | "preconfig" => State::Starting,
+        // The second is one that was started so.
+        "paused" | "prelaunch" | "suspended" | "debug" | "postmigrate" => State::Paused,
+        "preconfig" => State::Starting,
         "inmigrate" | "restore-vm" => State::Restoring,
         "save-vm" | "finish-migrate" => State::Saving,
         "shutdown" => State::PoweredOff,
