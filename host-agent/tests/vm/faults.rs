@@ -57,6 +57,9 @@ fn a_machine_goes_on_where_it_was_paused_snapshot_or_saved() {
             snapshot: Some("now".to_owned()),
         },
     );
+    // Who waits for the program is told that its end is not known.
+    let code = program.code();
+    assert!(code.is_some_and(|code| code != 0), "{code:?}");
     // A new connection works, and what came after the snapshot has not been.
     wait_for(
         &|| format!("the guest to be back; {}", machines.told("worker")),
