@@ -19,5 +19,6 @@ mod faults;
 mod golden;
 mod harness;
 mod journey;
+mod kvm;
 mod network;
 mod restore;

@@ -402,26 +402,28 @@ impl Qemu {
             findings.extend(tap::findings(bridge).await);
         }
         if self.config.accel == Accel::Kvm {
-            findings.extend(self.kvm_finding().await?);
+            findings.push(self.kvm_finding().await?);
         }
         Ok(findings)
     }
 
     /// Tries KVM with a kernel of the registry's, or the host's own.
-    async fn kvm_finding(&self) -> Result<Option<Finding>, Error> {
+    async fn kvm_finding(&self) -> Result<Finding, Error> {
         let wanted = self.config.accel == Accel::Kvm;
         let mut kernels = Vec::new();
         for folder in Folder::all(&self.config.folder)? {
             kernels.extend(folder.definition()?.kernel);
         }
-        Ok(Some(match kvm::kernel(kernels) {
+        Ok(match kvm::kernel(kernels) {
             Some(kernel) => kvm::probe(&self.qemu, &kernel).await?.finding(wanted),
             None if wanted => Finding::bad(
                 "KVM: not tried, for want of a kernel to boot",
                 "make a machine with a kernel of its own (vm create --kernel), and check again",
             ),
-            None => return Ok(None),
-        }))
+            None => Finding::good(
+                "KVM: not tried, for want of a kernel to boot; a machine with one (vm create --kernel) would do",
+            ),
+        })
     }
 
     /// Looks, before a machine is started that is to have KVM, whether KVM boots its kernel, or the host's.
@@ -461,7 +463,7 @@ impl Driver for Qemu {
             if self.config.accel == Accel::Kvm {
                 return Ok(Vec::new());
             }
-            Ok(self.kvm_finding().await?.into_iter().collect())
+            Ok(vec![self.kvm_finding().await?])
         })
     }
 
