@@ -6,10 +6,11 @@ BENCH_ARGS ?=
 PRESENCE_ARGS ?=
 BENCH_VM_ARGS ?=
 
-.PHONY: help demo test test-full test-brokers test-vm test-disk guest-image guest-disk bench-vm deps-vm bench bench-presence fuzz prove report build install deps format lint docs deny unit clean
+.PHONY: help demo test test-full test-brokers test-vm test-disk demo-vm guest-image guest-disk bench-vm deps-vm bench bench-presence fuzz prove report build install deps format lint docs deny unit clean
 
 help:
 	@echo "make demo    build, then show the main job: push, run, pull and check in three guests"
+	@echo "make demo-vm the same on two virtual machines, booted for it by QEMU without KVM, as an ordinary user"
 	@echo "make test    install what is missing, then format, lints, docs, supply chain, every test, conformance, fuzzing"
 	@echo "make test-full  also what takes long or needs many open files: 10,000 connections and the like"
 	@echo "make test-brokers  presence over real RabbitMQ and ActiveMQ, which each test starts; two minutes"
@@ -29,6 +30,11 @@ help:
 
 demo: ; $(CARGO) build --release --locked -p chirp-server -p chirp-client -p host-agent
 	target/release/host-agent demo $(DEMO_ARGS)
+
+# The guest's server and its kernel first, which takes minutes once.
+demo-vm: guest-image
+	$(CARGO) build --release --locked -p host-agent
+	target/release/host-agent demo --machines target/guest/guest $(DEMO_ARGS)
 
 test: deps format lint docs deny unit fuzz
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::demo;
 
-/// Shows the main job from end to end, with three guests on this machine.
+/// Shows the main job from end to end, with three guests on this machine, or two virtual machines.
 ///
 /// Starts an agent and three guests as processes of their own, known to the agent by their beacons only, and counts the words of thousands of text files in them.
 ///
@@ -18,6 +18,8 @@ use crate::demo;
 ///
 /// Needs no root (started as root, the guests work as an ordinary user), no network but loopback, no fixed
 /// port, and writes only below one temporary directory. Progress goes to standard error.
+///
+/// With --machines the guests are two virtual machines that are booted for it, without KVM, and removed at the end.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -34,6 +36,10 @@ pub(crate) struct Arguments {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
+    /// Have virtual machines for guests, which boot the kernel and file system in DIR; `make guest-image` makes
+    /// them in target/guest/guest.
+    #[arg(long, value_name = "DIR", conflicts_with = "chirp_server")]
+    machines: Option<PathBuf>,
     /// The guests' server [default: chirp-server beside this program].
     #[arg(long, value_name = "FILE", env = "CHIRP_SERVER")]
     chirp_server: Option<PathBuf>,
@@ -46,6 +52,7 @@ const EXAMPLES: &str = "\
 Examples:
   host-agent demo
   host-agent demo --input ~/src --keep
+  host-agent demo --machines target/guest/guest
   host-agent demo --json 2>/dev/null | jq .guests
 
 Exit codes:
@@ -62,6 +69,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         json: arguments.json,
         chirp_server: arguments.chirp_server,
         guest_user: arguments.guest_user,
+        machines: arguments.machines,
     })
     .await
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -12,6 +13,7 @@ use beacon::mac::MacId;
 use beacon::registry::GuestState;
 use tokio::time::Instant;
 
+use super::machines::{self, DemoMachine, Fleet, Image, MACHINES};
 use super::process::{Crew, Process};
 use super::workspace::Workspace;
 use crate::api::client::{ApiClient, Lines, no_agent};
@@ -25,20 +27,15 @@ const ADDRESSES: [Ipv4Addr; 3] = [
     Ipv4Addr::new(127, 0, 0, 13),
 ];
 
-/// How many guests there are.
-pub(super) const GUESTS: usize = ADDRESSES.len();
-
-/// How long agent and guests have to be ready.
+/// How long agent and guests that are processes have to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The agent's settings: nothing fixed, and guests that are missed within seconds.
-const SETTINGS: &str = "\
-[EmbeddedBroker]
-listen_addr = 127.0.0.1
-listen_port = 0
-[Host]
-vm_gc_grace = 5
-";
+fn settings(grace: u32, more: &str) -> String {
+    format!(
+        "[EmbeddedBroker]\nlisten_addr = 127.0.0.1\nlisten_port = 0\n[Host]\nvm_gc_grace = {grace}\n{more}"
+    )
+}
 
 /// The agent, as a process of its own.
 #[derive(Debug)]
@@ -58,14 +55,18 @@ impl AgentProcess {
     /// # Errors
     ///
     /// It cannot be started, or ends, or does not answer in time.
-    pub(super) async fn start(crew: &Crew, workspace: &Workspace) -> anyhow::Result<Self> {
-        let settings = workspace.path().join("agent.ini");
-        fs::write(&settings, SETTINGS)?;
+    pub(super) async fn start(
+        crew: &Crew,
+        workspace: &Workspace,
+        settings: &str,
+    ) -> anyhow::Result<Self> {
+        let file = workspace.path().join("agent.ini");
+        fs::write(&file, settings)?;
         let socket = workspace.path().join("agent.sock");
         let arguments: [OsString; 5] = [
             "serve".into(),
             "--config".into(),
-            settings.into(),
+            file.into(),
             "--socket".into(),
             socket.clone().into(),
         ];
@@ -114,45 +115,186 @@ pub(super) struct DemoGuest {
     pub(super) id: MacId,
     /// Where and which its server is, from its beacons.
     pub(super) target: Target,
-    /// Its server.
-    process: Process,
+    /// What it is.
+    body: Body,
+}
+
+/// What a guest of the demo is.
+#[derive(Debug)]
+enum Body {
+    /// A server on this host.
+    Process(Process),
+    /// A virtual machine.
+    Machine(DemoMachine),
 }
 
 impl DemoGuest {
-    /// Kills the guest with SIGKILL, with everything that runs in it.
+    /// Kills the guest with SIGKILL, with everything that runs in it. Returns the process that it was.
     ///
     /// # Errors
     ///
     /// It cannot be signalled.
-    pub(super) fn kill(&self) -> anyhow::Result<()> {
-        self.process.kill().map(drop)
-    }
-
-    /// Returns the process id of its server.
-    pub(super) fn process_id(&self) -> u32 {
-        self.process.id()
+    pub(super) fn kill(&self) -> anyhow::Result<u32> {
+        match &self.body {
+            Body::Process(process) => process.kill().map(|_| process.id()),
+            Body::Machine(machine) => machine.kill(),
+        }
     }
 
     /// Returns whether the guest was killed or stopped.
     pub(super) fn is_dead(&self) -> bool {
-        self.process.ended().is_some()
+        match &self.body {
+            Body::Process(process) => process.ended().is_some(),
+            Body::Machine(machine) => machine.is_dead(),
+        }
     }
 
-    /// Stops the guest, if it still lives.
+    /// Stops the guest, if it still lives. A machine is told to turn itself off, and not waited for.
     pub(super) async fn stop(&self) {
-        self.process.terminate().await;
+        match &self.body {
+            Body::Process(process) => process.terminate().await,
+            Body::Machine(machine) => machine.press().await,
+        }
+    }
+
+    /// Removes what is left of it outside the demo's directory's files: a machine, by its driver.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub(super) async fn remove(&self) -> anyhow::Result<()> {
+        match &self.body {
+            Body::Process(_) => Ok(()),
+            Body::Machine(machine) => machine.remove().await,
+        }
     }
 }
 
 /// How guests are started.
 #[derive(Debug)]
-pub(super) struct GuestSetup {
+pub(super) enum GuestSetup {
+    /// As processes of this host.
+    Processes(Server),
+    /// As virtual machines.
+    Machines(Image),
+}
+
+/// The guests' server where they are processes.
+#[derive(Debug)]
+pub(super) struct Server {
     program: PathBuf,
     /// Name, uid and gid of the user that they work as when this runs as root.
     user: Option<(String, u32, u32)>,
 }
 
 impl GuestSetup {
+    /// Returns how many guests there are.
+    pub(super) fn guests(&self) -> usize {
+        match self {
+            Self::Processes(_) => ADDRESSES.len(),
+            Self::Machines(_) => MACHINES,
+        }
+    }
+
+    /// Returns whether the guests work as another user than this program, in directories of this host.
+    pub(super) fn other_user(&self) -> bool {
+        matches!(self, Self::Processes(server) if server.user.is_some())
+    }
+
+    /// Returns the agent's settings for such guests.
+    pub(super) fn settings(&self, fleet: &Fleet) -> String {
+        match self {
+            Self::Processes(_) => settings(5, ""),
+            // Without KVM, and with two processors for all, a guest may be silent for a while.
+            Self::Machines(_) => settings(30, &fleet.settings()),
+        }
+    }
+
+    /// Starts the guests and waits until the agent has heard them, reached them, and found them ready.
+    ///
+    /// # Errors
+    ///
+    /// One cannot be started, ends, or is not ready in time.
+    pub(super) async fn start(
+        &self,
+        crew: &Crew,
+        fleet: &Arc<Fleet>,
+        workspace: &Workspace,
+        agent: &AgentProcess,
+        events: &mut Lines,
+    ) -> anyhow::Result<Vec<DemoGuest>> {
+        let mut started = Vec::new();
+        let (within, log): (_, &dyn Fn(&str) -> PathBuf) = match self {
+            Self::Processes(server) => {
+                for (number, address) in (1..).zip(ADDRESSES) {
+                    let name = format!("worker-{number}");
+                    let process =
+                        server.start_one(crew, workspace, agent.broker, &name, address)?;
+                    started.push((name, Body::Process(process)));
+                }
+                (READY_WITHIN, &|name| workspace.log(name))
+            }
+            Self::Machines(image) => {
+                for number in 1..=MACHINES {
+                    let name = format!("worker-{number}");
+                    let machine = fleet.boot(&agent.client, image, &name).await?;
+                    started.push((name, Body::Machine(machine)));
+                }
+                (machines::READY_WITHIN, &|name| fleet.console(name))
+            }
+        };
+        let deadline = Instant::now() + within;
+        let mut ready = Vec::new();
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        while !started.is_empty() {
+            let notice = tokio::select! {
+                notice = events.next::<Notice>() => notice?.context("the agent has stopped")?,
+                () = tokio::time::sleep_until(deadline) => {
+                    let names: Vec<_> = started.iter().map(|(name, _)| name.as_str()).collect();
+                    let logs: Vec<_> = names.iter().map(|name| tail(&log(name))).collect();
+                    bail!(
+                        "not ready within {} s: {}\n{}\nthe agent's log ends with:\n{}",
+                        within.as_secs(), names.join(", "), logs.join("\n"),
+                        tail(&workspace.log("agent"))
+                    );
+                }
+                _ = look.tick() => {
+                    if let Some((name, _)) = started.iter().find(|(_, body)| matches!(body, Body::Process(process) if process.ended().is_some())) {
+                        bail!("{name} has ended:\n{}", tail(&log(name)));
+                    }
+                    continue;
+                }
+            };
+            let Notice::State {
+                to: GuestState::Ready,
+                why,
+                guest,
+                ..
+            } = notice
+            else {
+                continue;
+            };
+            if let Some(at) = started.iter().position(|(name, _)| *name == guest.name) {
+                let (name, body) = started.swap_remove(at);
+                let target = Target::from(&*guest);
+                output::note(&format!(
+                    "demo: {name} is ready at {} as {}: {why}",
+                    target.address, guest.id
+                ));
+                ready.push(DemoGuest {
+                    name,
+                    id: guest.id,
+                    target,
+                    body,
+                });
+            }
+        }
+        ready.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(ready)
+    }
+}
+
+impl Server {
     /// Finds the guests' server and user.
     ///
     /// # Errors
@@ -186,79 +328,6 @@ impl GuestSetup {
         }
         let user = Some((user.to_owned(), found.uid(), found.primary_group_id()));
         Ok(Self { program, user })
-    }
-
-    /// Returns whether the guests work as another user than this program.
-    pub(super) fn other_user(&self) -> bool {
-        self.user.is_some()
-    }
-
-    /// Starts the guests and waits until the agent has heard them, reached them, and found them ready.
-    ///
-    /// # Errors
-    ///
-    /// One cannot be started, ends, or is not ready in time.
-    pub(super) async fn start(
-        &self,
-        crew: &Crew,
-        workspace: &Workspace,
-        broker: SocketAddr,
-        events: &mut Lines,
-    ) -> anyhow::Result<Vec<DemoGuest>> {
-        let mut started = Vec::new();
-        for (number, address) in (1..).zip(ADDRESSES) {
-            let name = format!("worker-{number}");
-            let process = self.start_one(crew, workspace, broker, &name, address)?;
-            started.push((name, process));
-        }
-        let deadline = Instant::now() + READY_WITHIN;
-        let mut ready = Vec::new();
-        let mut look = tokio::time::interval(Duration::from_millis(100));
-        while !started.is_empty() {
-            let notice = tokio::select! {
-                notice = events.next::<Notice>() => notice?.context("the agent has stopped")?,
-                () = tokio::time::sleep_until(deadline) => {
-                    let names: Vec<_> = started.iter().map(|(name, _)| name.as_str()).collect();
-                    let logs: Vec<_> = names.iter().map(|name| tail(&workspace.log(name))).collect();
-                    bail!(
-                        "not ready within {} s: {}\n{}\nthe agent's log ends with:\n{}",
-                        READY_WITHIN.as_secs(), names.join(", "), logs.join("\n"),
-                        tail(&workspace.log("agent"))
-                    );
-                }
-                _ = look.tick() => {
-                    if let Some((name, _)) = started.iter_mut().find_map(|(name, p)| Some((name, p.ended()?))) {
-                        bail!("{name} has ended:\n{}", tail(&workspace.log(name)));
-                    }
-                    continue;
-                }
-            };
-            let Notice::State {
-                to: GuestState::Ready,
-                why,
-                guest,
-                ..
-            } = notice
-            else {
-                continue;
-            };
-            if let Some(at) = started.iter().position(|(name, _)| *name == guest.name) {
-                let (name, process) = started.swap_remove(at);
-                let target = Target::from(&*guest);
-                output::note(&format!(
-                    "demo: {name} is ready at {} as {}: {why}",
-                    target.address, guest.id
-                ));
-                ready.push(DemoGuest {
-                    name,
-                    id: guest.id,
-                    target,
-                    process,
-                });
-            }
-        }
-        ready.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(ready)
     }
 
     fn start_one(

@@ -11,11 +11,26 @@ use walkdir::WalkDir;
 
 use super::words::SCRIPT;
 
-/// Files of the default input at most, so that the demo stays well under a minute on two slow cores.
-const DEFAULT_FILES: usize = 3_000;
+/// How much of cargo's sources is counted at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Amount {
+    /// Files.
+    pub(super) files: usize,
+    /// Bytes.
+    pub(super) bytes: u64,
+}
 
-/// Bytes of the default input at most.
-const DEFAULT_BYTES: u64 = 32 * 1024 * 1024;
+/// So much that the demo stays well under a minute on two slow cores.
+pub(super) const FOR_PROCESSES: Amount = Amount {
+    files: 3_000,
+    bytes: 32 * 1024 * 1024,
+};
+
+/// What processors that are emulated do in that time.
+pub(super) const FOR_MACHINES: Amount = Amount {
+    files: 400,
+    bytes: 4 * 1024 * 1024,
+};
 
 /// Bytes of one file of the default input at most: generated tables are no text to read.
 const DEFAULT_FILE_BYTES: u64 = 256 * 1024;
@@ -65,7 +80,11 @@ impl Shard {
 /// # Errors
 ///
 /// The directory cannot be read, or holds too few files to split.
-pub(super) fn choose(directory: Option<&Path>, shards: usize) -> anyhow::Result<Input> {
+pub(super) fn choose(
+    directory: Option<&Path>,
+    amount: Amount,
+    shards: usize,
+) -> anyhow::Result<Input> {
     let input = match directory {
         Some(directory) => {
             let files = walk(directory, |_| true)?;
@@ -74,7 +93,7 @@ pub(super) fn choose(directory: Option<&Path>, shards: usize) -> anyhow::Result<
                 files,
             }
         }
-        None => cargo_sources()?,
+        None => cargo_sources(amount)?,
     };
     if input.files.len() < shards {
         bail!(
@@ -85,7 +104,7 @@ pub(super) fn choose(directory: Option<&Path>, shards: usize) -> anyhow::Result<
     Ok(input)
 }
 
-fn cargo_sources() -> anyhow::Result<Input> {
+fn cargo_sources(amount: Amount) -> anyhow::Result<Input> {
     let remedy = "name a directory of text files with --input DIR";
     let cargo = std::env::var_os("CARGO_HOME")
         .filter(|home| !home.is_empty())
@@ -106,7 +125,7 @@ fn cargo_sources() -> anyhow::Result<Input> {
                 .is_some_and(|ending| TEXT.iter().any(|&text| ending == text))
     })?;
     let found = all.len();
-    let files = thin(&all, DEFAULT_FILES, DEFAULT_BYTES);
+    let files = thin(&all, amount.files, amount.bytes);
     let description = format!(
         "{} of the {found} text files below {}, in whole packages, the same each time; --input DIR takes all \
          of another directory",
@@ -365,7 +384,7 @@ mod tests {
         fs::write(from.join("line\nend"), "y").unwrap();
         fs::write(from.join(".__acl"), "z").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", from.join("link")).unwrap();
-        let found = choose(Some(&from), 1).unwrap();
+        let found = choose(Some(&from), FOR_PROCESSES, 1).unwrap();
         let [shard] = split(found.files, 1).try_into().unwrap();
         let to = directory.path().join("to");
         stage(&shard, &to, "script", &CancellationToken::new()).unwrap();

@@ -1,6 +1,7 @@
-//! The main job from end to end, with guests on this machine.
+//! The main job from end to end, with guests on this machine: processes, or virtual machines.
 //!
-//! * `workspace`: the one temporary directory; `process`, `guests`: the agent and the guests as processes
+//! * `workspace`: the one temporary directory; `process`, `guests`: the agent and the guests as processes;
+//!   `machines`: guests as virtual machines
 //! * `input`, `words`: what is counted, by whom, and how tables are merged
 //! * `schedule`, `job`: which guest counts which shard, and how one shard is counted
 //! * `report`: what it ends with
@@ -8,6 +9,7 @@
 mod guests;
 mod input;
 mod job;
+mod machines;
 mod process;
 mod report;
 mod schedule;
@@ -17,6 +19,7 @@ mod workspace;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use beacon::registry::GuestState;
@@ -25,8 +28,9 @@ use tokio::time::Instant;
 
 use crate::api::types::Notice;
 use crate::output;
-use guests::{AgentProcess, DemoGuest, GUESTS, GuestSetup};
+use guests::{AgentProcess, DemoGuest, GuestSetup, Server};
 use input::Stager;
+use machines::{Fleet, Image};
 use process::Crew;
 use report::{GuestReport, Killed, Report};
 use schedule::{Done, Schedule};
@@ -35,6 +39,9 @@ use workspace::{Keep, Workspace};
 
 /// Shards for each guest: enough that the others can take on a dead one's work.
 const SHARDS_PER_GUEST: usize = 4;
+
+/// How long the guests have to say good-bye.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// The demo's settings.
 #[derive(Debug)]
@@ -51,6 +58,8 @@ pub(crate) struct Options {
     pub(crate) chirp_server: Option<PathBuf>,
     /// The guests' user when this runs as root.
     pub(crate) guest_user: String,
+    /// The directory of the image of guests that are virtual machines, where they are to be that.
+    pub(crate) machines: Option<PathBuf>,
 }
 
 /// Runs the demo and prints its report.
@@ -62,17 +71,26 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let setup = GuestSetup::find(options.chirp_server.clone(), &options.guest_user)?;
+    let setup = match &options.machines {
+        Some(image) => GuestSetup::Machines(Image::find(image)?),
+        None => GuestSetup::Processes(Server::find(
+            options.chirp_server.clone(),
+            &options.guest_user,
+        )?),
+    };
     let mut workspace = Workspace::create(options.workdir.as_deref(), setup.other_user())?;
     let (crew, stager) = (Crew::default(), Stager::default());
+    let fleet = Fleet::new(&workspace);
     let stopped = tokio::select! {
-        reported = demo(&options, &setup, &crew, &stager, &workspace) => Ok(reported),
+        reported = demo(&options, &setup, &crew, &fleet, &stager, &workspace) => Ok(reported),
         _ = interrupt.recv() => Err(2),
         _ = terminate.recv() => Err(15),
         _ = hang_up.recv() => Err(1),
     };
     // Before the directory that they work in goes: whatever still runs, whichever way it ended.
     drop(crew);
+    // Tasks that are being aborted may still hold it.
+    fleet.end();
     stager.finish().await;
     let all_or = |keep| if options.keep { Keep::All } else { keep };
     match stopped {
@@ -109,15 +127,21 @@ async fn demo(
     options: &Options,
     setup: &GuestSetup,
     crew: &Crew,
+    fleet: &Arc<Fleet>,
     stager: &Stager,
     workspace: &Workspace,
 ) -> anyhow::Result<Report> {
     let began = Instant::now();
     let directory = options.input.clone();
-    let shard_count = GUESTS * SHARDS_PER_GUEST;
-    let input =
-        tokio::task::spawn_blocking(move || input::choose(directory.as_deref(), shard_count))
-            .await??;
+    let shard_count = setup.guests() * SHARDS_PER_GUEST;
+    let amount = match setup {
+        GuestSetup::Processes(_) => input::FOR_PROCESSES,
+        GuestSetup::Machines(_) => input::FOR_MACHINES,
+    };
+    let input = tokio::task::spawn_blocking(move || {
+        input::choose(directory.as_deref(), amount, shard_count)
+    })
+    .await??;
     let bytes: u64 = input.files.iter().map(|file| file.size).sum();
     output::note(&format!(
         "demo: counting the words of {} ({})",
@@ -125,14 +149,14 @@ async fn demo(
         bytesize::ByteSize(bytes)
     ));
 
-    let agent = AgentProcess::start(crew, workspace).await?;
+    let agent = AgentProcess::start(crew, workspace, &setup.settings(fleet)).await?;
     output::note(&format!(
         "demo: the agent runs as process {}, its broker on {}",
         agent.info.pid, agent.broker
     ));
     let mut events = agent.client.events().await?;
     let guests = setup
-        .start(crew, workspace, agent.broker, &mut events)
+        .start(crew, fleet, workspace, &agent, &mut events)
         .await?;
     let guests: Vec<Arc<DemoGuest>> = guests.into_iter().map(Arc::new).collect();
 
@@ -182,6 +206,9 @@ async fn demo(
 
     let reports = GuestReport::of_all(&guests, &done);
     stop(&guests, &mut events).await?;
+    for guest in &guests {
+        guest.remove().await?;
+    }
     agent.stop().await;
     let (words, distinct) = merged.totals();
     Ok(Report {
@@ -246,6 +273,6 @@ async fn stop(
         Ok(())
     };
     // Good manners only: that a guest's BYE is lost is no failure of the job.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), heard).await;
+    let _ = tokio::time::timeout(STOP_WITHIN, heard).await;
     Ok(())
 }

@@ -89,10 +89,9 @@ impl Killer {
         // Armed once only, so there is no other.
         let _ = self.victim.set(guest.id);
         match guest.kill() {
-            Ok(()) => output::note(&format!(
-                "demo: KILLED {} (process {}) with SIGKILL while it counts shard {}",
+            Ok(process) => output::note(&format!(
+                "demo: KILLED {} (process {process}) with SIGKILL while it counts shard {}",
                 guest.name,
-                guest.process_id(),
                 shard + 1
             )),
             Err(error) => output::note(&format!("demo: {}: {error:#}", guest.name)),

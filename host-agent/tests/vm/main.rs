@@ -12,6 +12,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod demo;
 mod disk;
 mod driver;
 mod empty_root;

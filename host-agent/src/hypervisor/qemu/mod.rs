@@ -94,6 +94,30 @@ impl Qemu {
         }
     }
 
+    /// Kills a machine's QEMU, as a crash of it would: without asking it, and whatever is being done to the machine.
+    /// Waits some seconds for its end, and returns its process; nothing where none runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchMachine`], or its folder cannot be read.
+    pub fn crash(&self, machine: &str) -> Result<Option<i32>, Error> {
+        crash(&self.find(machine)?)
+    }
+
+    /// Does that to every machine.
+    ///
+    /// # Errors
+    ///
+    /// The first that was met; the others are killed all the same.
+    pub fn crash_all(&self) -> Result<(), Error> {
+        let mut done = Ok(());
+        for folder in Folder::all(&self.config.folder)? {
+            let crashed = crash(&folder).map(drop);
+            done = done.and(crashed);
+        }
+        done
+    }
+
     async fn list(&self) -> Result<Vec<Machine>, Error> {
         let mut all = Vec::new();
         for folder in Folder::all(&self.config.folder)? {
@@ -845,6 +869,20 @@ async fn state_of(folder: &Folder) -> Result<State, Error> {
             Ok(State::Unknown)
         }
     }
+}
+
+/// Kills the QEMU of the machine in that folder.
+fn crash(folder: &Folder) -> Result<Option<i32>, Error> {
+    let run: Option<Run> = folder.read(RUN)?;
+    let Some(run) = run.filter(|_| folder.is_alive().unwrap_or(true)) else {
+        return Ok(None);
+    };
+    process::kill(&run);
+    let deadline = Instant::now() + QUIT_WITHIN;
+    while folder.is_alive()? && Instant::now() < deadline {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(Some(run.pid))
 }
 
 /// Takes a machine's lock to look at it.
