@@ -1,18 +1,15 @@
 //! The guest on a disk with a distribution: `make test-disk`, which makes the disk.
 
-use std::os::unix::fs::PermissionsExt;
-
 use host_agent::hypervisor::{Blueprint, Operation, State};
 
-use crate::harness::{Machines, guest_image};
+use crate::harness::{Machines, guest_image, shared_directory};
 
 #[test]
 #[ignore = "boots a disk: make test-disk"]
 fn a_guest_on_a_disk_runs_a_distribution_s_programs_and_keeps_its_files() {
     // A copy, before this becomes a user who may not be able to read the original.
     let made = guest_image().join("disk.qcow2");
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let directory = shared_directory();
     let image = directory.path().join("disk.qcow2");
     std::fs::copy(&made, &image)
         .unwrap_or_else(|error| panic!("{}: {error}; `make test-disk` makes it", made.display()));

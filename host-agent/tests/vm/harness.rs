@@ -54,8 +54,7 @@ impl Image {
     /// Returns copies that an ordinary user can read.
     pub(crate) fn copied() -> Self {
         let made = guest_image();
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let directory = shared_directory();
         let copy = |from: &Path| {
             let to = directory.path().join(from.file_name().unwrap());
             std::fs::copy(from, &to).unwrap_or_else(|error| {
@@ -70,6 +69,16 @@ impl Image {
             _directory: directory,
         }
     }
+}
+
+/// Makes a directory that everybody can read, and that the ordinary user can remove.
+pub(crate) fn shared_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    if is_root() {
+        std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    directory
 }
 
 /// Becomes an ordinary user where this is root: this thread does, and all that it starts from now on.
@@ -96,22 +105,14 @@ pub(crate) struct Machines {
 impl Machines {
     /// Starts an agent, as an ordinary user, with a machine to [wake](Self::wake).
     pub(crate) fn new() -> Self {
-        let registry = Self::registry();
+        let registry = shared_directory();
         let golden = Golden::copied(registry.path());
         Self::within(registry, Some(golden))
     }
 
     /// Starts an agent, as an ordinary user, for machines that boot.
     pub(crate) fn cold() -> Self {
-        Self::within(Self::registry(), None)
-    }
-
-    fn registry() -> tempfile::TempDir {
-        let registry = tempfile::tempdir().unwrap();
-        if is_root() {
-            std::os::unix::fs::chown(registry.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        registry
+        Self::within(shared_directory(), None)
     }
 
     fn within(registry: tempfile::TempDir, golden: Option<Golden>) -> Self {
