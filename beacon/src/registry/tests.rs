@@ -947,6 +947,7 @@ fn a_guest_whose_machine_was_restored_is_met_again_and_may_count_from_before() {
     let mut host = Host::new();
     let said = guest(1, "r", 100);
     host.ready(&said);
+    host.hear(Word::StillAlive, &guest(1, "r", 101));
     let now = host.now;
     host.registry.paused(said.id, true, now);
     let events = host.registry.restored(said.id, now);
