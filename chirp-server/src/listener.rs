@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -32,6 +32,11 @@ const HIGH_PORT: u16 = 32767;
 /// How long to wait before the next try when no descriptor is left to accept with.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
+/// How long a port is waited for that is in use, and between two tries. The processes by which a server starts programs
+/// have its socket, too, and end a moment after one that was killed.
+const PORT_PATIENCE: Duration = Duration::from_millis(500);
+const PORT_PAUSE: Duration = Duration::from_millis(10);
+
 /// Binds the listening socket and lets the kernel queue connections.
 ///
 /// With `search` (`-Z`, `-p 0`), the first free port of `TCP_LOW_PORT` (1024) to `TCP_HIGH_PORT` is taken
@@ -42,7 +47,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// The address cannot be bound; the message names it.
 pub fn bind(interface: Option<IpAddr>, port: u16, search: bool) -> anyhow::Result<OwnedFd> {
     if !search {
-        return bind_port(interface, port)
+        return bind_patiently(interface, port)
             .with_context(|| format!("cannot listen on port {port}{}", on(interface)));
     }
     let limit = |name| {
@@ -74,6 +79,21 @@ pub fn bind(interface: Option<IpAddr>, port: u16, search: bool) -> anyhow::Resul
 
 fn on(interface: Option<IpAddr>) -> String {
     interface.map_or_else(String::new, |address| format!(" of {address}"))
+}
+
+/// Binds a port that is to be had within a moment.
+fn bind_patiently(interface: Option<IpAddr>, port: u16) -> io::Result<OwnedFd> {
+    let begun = Instant::now();
+    loop {
+        match bind_port(interface, port) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < PORT_PATIENCE =>
+            {
+                std::thread::sleep(PORT_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn bind_port(interface: Option<IpAddr>, port: u16) -> io::Result<OwnedFd> {

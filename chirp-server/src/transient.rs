@@ -18,8 +18,8 @@ use crate::privileges::Account;
 /// process, however that ends.
 const LOCK: &str = ".chirp-server.lock";
 
-/// How long a lock is waited for. The processes that a server was just starting when it was killed have it, too, until
-/// they execute or end.
+/// How long a lock is waited for. The processes by which a server starts programs have it, too, and end a moment after
+/// one that was killed.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Servers of one tree that may share the default place, each with a directory of its own.
