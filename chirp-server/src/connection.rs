@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use chirp_proto::parse::{Decoder, Step};
 use chirp_proto::{Code, Request, encode};
+use exec_ext::stream::Reply;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -117,6 +118,7 @@ async fn serve_until_end(
         decoder: Decoder::new(dialect),
         input,
         output: BytesMut::new(),
+        reply: Reply::default(),
         stream,
         server,
     };
@@ -147,6 +149,8 @@ struct Connection {
     decoder: Decoder,
     input: BytesMut,
     output: BytesMut,
+    /// What goes before the streams of executions.
+    reply: Reply,
     /// Fires at the earliest moment at which the idle time could be over; it is set again only
     /// then, so that a request costs no timer.
     idle_timer: Pin<Box<Sleep>>,

@@ -46,7 +46,8 @@ pub enum StreamError {
 /// until `done`.
 ///
 /// `buffered` holds bytes that were read from `reader` and not used yet, before and after: a
-/// request may follow `done` at once. `reply` is what the client is to get first: the answer to its request.
+/// request may follow `done` at once. `reply` is what the client is to get first; a connection has one for all its
+/// streams.
 ///
 /// # Errors
 ///
@@ -59,7 +60,7 @@ pub async fn serve<R, W>(
     ticket: AttachTicket,
     reader: &mut R,
     buffered: &mut BytesMut,
-    reply: BytesMut,
+    reply: &mut Reply,
     writer: &mut W,
     settings: StreamSettings,
 ) -> Result<StreamEnd, StreamError>
@@ -85,9 +86,21 @@ where
     outcome
 }
 
-/// For how long the reply waits for something to go with it. Many programs end sooner, and what they say and their
-/// end reach the client with one waking-up instead of two or three, which cost each as much as they do.
-const FIRST_PATIENCE: Duration = Duration::from_millis(1);
+/// What a client gets before the streams of an execution.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// The answer to its request, to be set for each stream.
+    pub bytes: BytesMut,
+    /// Whether the program before, on this connection, was over in no time: so may be this one.
+    follows_a_brief_one: bool,
+}
+
+/// What a program takes at most that counts as brief.
+const BRIEF: Duration = Duration::from_millis(5);
+
+/// For how long the reply waits for something to go with it where a brief program may end sooner: what that says, and its
+/// end, reach the client with one waking-up then, instead of two or three, which cost each as much as it does.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 struct Server {
     ticket: AttachTicket,
@@ -125,7 +138,7 @@ impl Server {
         &self,
         reader: &mut R,
         buffered: &mut BytesMut,
-        reply: BytesMut,
+        reply: &mut Reply,
         writer: &mut W,
     ) -> Result<StreamEnd, StreamError>
     where
@@ -263,10 +276,15 @@ impl Server {
     /// Writes the reply and `at`, then whatever is due, until the final frame or an error line is out.
     async fn write<W: AsyncWrite + Unpin>(
         &self,
-        reply: BytesMut,
+        reply: &mut Reply,
         writer: &mut W,
     ) -> io::Result<()> {
-        let mut header = reply;
+        let begun = Instant::now();
+        let mut header = std::mem::take(&mut reply.bytes);
+        let patience = match std::mem::take(&mut reply.follows_a_brief_one) {
+            true => PATIENCE,
+            false => Duration::ZERO,
+        };
         let mut err_first = false;
         let position = self.ticket.position();
         {
@@ -276,7 +294,6 @@ impl Server {
         let usage_every = self.ticket.execution().usage_every();
         let mut usage_at = usage_every.map(|every| Instant::now() + every);
         ServerFrame::At(position).put_header(&mut header);
-        let patient_until = Instant::now() + FIRST_PATIENCE;
         loop {
             let alive_at = Instant::now() + self.settings.alive_every;
             err_first = !err_first;
@@ -292,19 +309,24 @@ impl Server {
                         break frame;
                     }
                     Next::Violation(message) => break failure(message),
+                    // The reply and `at`, with what was due at once.
+                    Next::Wait if !header.is_empty() && begun.elapsed() >= patience => {
+                        write_frame(writer, &mut header, None).await?;
+                    }
                     Next::Wait => tokio::select! {
                         () = news => {}
                         () = self.wake.notified() => {}
                         () = at(usage_at) => {}
-                        () = sleep_until(patient_until), if !header.is_empty() => {
-                            write_frame(writer, &mut header, None).await?;
-                        }
+                        () = sleep_until(begun + patience), if !header.is_empty() => {}
                         () = sleep_until(alive_at) => break ServerFrame::Alive,
                     },
                 }
             };
             frame.put_header(&mut header);
             write_frame(writer, &mut header, frame.payload()).await?;
+            if self.state().last == Some(StreamEnd::Ended) {
+                reply.follows_a_brief_one = begun.elapsed() < BRIEF;
+            }
             if self.state().last.is_some() || matches!(frame, ServerFrame::Failure { .. }) {
                 return Ok(());
             }

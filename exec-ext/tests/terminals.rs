@@ -318,7 +318,7 @@ async fn a_terminal_goes_on_without_a_client_and_the_next_one_types() {
             ticket,
             &mut reader,
             &mut buffered,
-            BytesMut::new(),
+            &mut exec_ext::stream::Reply::default(),
             &mut writer,
             settings,
         )

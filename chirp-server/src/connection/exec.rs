@@ -174,18 +174,13 @@ impl Connection {
     /// Hands the connection to an execution's stream until `done`, with what has not been sent yet.
     async fn stream(&mut self, exec: &Exec, attach: AttachTicket) -> io::Result<()> {
         let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
-        let (settings, reply) = (exec.stream_settings(), self.output.split());
-        stream::serve(
-            attach,
-            &mut reader,
-            &mut self.input,
-            reply,
-            &mut writer,
-            settings,
-        )
-        .await
-        .map(drop)
-        .map_err(io::Error::other)
+        let settings = exec.stream_settings();
+        let (input, reply) = (&mut self.input, &mut self.reply);
+        reply.bytes = self.output.split();
+        stream::serve(attach, &mut reader, input, reply, &mut writer, settings)
+            .await
+            .map(drop)
+            .map_err(io::Error::other)
     }
 
     fn find(&self, exec: &Exec, name: &ExecutionName) -> Option<Arc<Execution>> {

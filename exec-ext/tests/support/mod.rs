@@ -156,7 +156,7 @@ pub fn serve(started: Started, settings: StreamSettings) -> Client {
             ticket,
             &mut reader,
             &mut buffered,
-            BytesMut::new(),
+            &mut stream::Reply::default(),
             &mut writer,
             settings,
         )
