@@ -324,10 +324,11 @@ impl Server {
             };
             frame.put_header(&mut header);
             write_frame(writer, &mut header, frame.payload()).await?;
-            if self.state().last == Some(StreamEnd::Ended) {
+            let last = self.state().last;
+            if last == Some(StreamEnd::Ended) {
                 reply.follows_a_brief_one = begun.elapsed() < BRIEF;
             }
-            if self.state().last.is_some() || matches!(frame, ServerFrame::Failure { .. }) {
+            if last.is_some() || matches!(frame, ServerFrame::Failure { .. }) {
                 return Ok(());
             }
         }

@@ -10,21 +10,13 @@ mod common;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{Lines, Process, host_agent, is_root, processes_with, wait_for};
+use common::{Lines, Process, host_agent, is_root, processes_with, wait_for, words_below};
 use rustix::process::Signal;
 use serde_json::Value;
 
 /// Some forty files in a few directories, with words that are easy to count.
 fn input(directory: &Path) {
-    for number in 0..40 {
-        let sub = directory.join(format!("part-{}", number % 4));
-        std::fs::create_dir_all(&sub).unwrap();
-        let text = format!(
-            "Common words, common {}",
-            "alpha beta\n".repeat(number * 20)
-        );
-        std::fs::write(sub.join(format!("{number}.txt")), text).unwrap();
-    }
+    words_below(directory, 40, 4, 20);
 }
 
 fn demo(input: &Path, workdir: &Path) -> std::process::Command {

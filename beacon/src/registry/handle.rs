@@ -154,11 +154,7 @@ impl Registry {
             None
         };
         if let Some(why) = why {
-            guest.reachable = false;
-            guest.checks_failed = 0;
-            self.revision += 1;
-            events.extend(self.enter(id, GuestState::Joining, why, heard.now));
-            events.extend(self.check(id, why, heard.now));
+            self.meet(id, why, heard.now, events);
         } else if state == GuestState::Late {
             events.extend(self.enter(id, before, "heard again", heard.now));
         }
@@ -189,13 +185,9 @@ impl Registry {
         }
         guest.previous = Some((boot, run, heard.now));
         guest.restarts = guest.restarts.saturating_add(1);
-        guest.reachable = false;
-        guest.checks_failed = 0;
         update(guest, heard);
         self.counters.beacons += 1;
-        self.revision += 1;
-        events.extend(self.enter(id, GuestState::Joining, why, heard.now));
-        events.extend(self.check(id, why, heard.now));
+        self.meet(id, why, heard.now, events);
     }
 
     /// Takes a good-bye.

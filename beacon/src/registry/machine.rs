@@ -32,17 +32,12 @@ impl Registry {
             let before = guest.address();
             guest.forwarded = self.forwards.get(&id).copied();
             if guest.address() != before && guest.state.is_registered() {
-                guest.reachable = false;
-                guest.checks_failed = 0;
                 moved.push(id);
             }
         }
         let mut events = Vec::new();
         for id in moved {
-            let why = "its hypervisor forwards another port";
-            self.revision += 1;
-            events.extend(self.enter(id, GuestState::Joining, why, now));
-            events.extend(self.check(id, why, now));
+            self.meet(id, "its hypervisor forwards another port", now, &mut events);
             self.requeue(id);
         }
         events
@@ -103,13 +98,8 @@ impl Registry {
         }
         guest.last_seq = None;
         guest.alive_at = now;
-        guest.reachable = false;
-        guest.checks_failed = 0;
         guest.connection_lost = false;
-        self.revision += 1;
-        let why = "its machine was restored";
-        events.extend(self.enter(id, GuestState::Joining, why, now));
-        events.extend(self.check(id, why, now));
+        self.meet(id, "its machine was restored", now, &mut events);
         self.requeue(id);
         events
     }

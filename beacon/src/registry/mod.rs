@@ -235,6 +235,18 @@ impl Registry {
         ))
     }
 
+    /// Has a guest met before it gets work: that it was reached before counts no more.
+    fn meet(&mut self, id: MacId, why: &str, now: Instant, events: &mut Vec<Event>) {
+        let Some(guest) = self.guests.get_mut(&id) else {
+            return;
+        };
+        guest.reachable = false;
+        guest.checks_failed = 0;
+        self.revision += 1;
+        events.extend(self.enter(id, GuestState::Joining, why, now));
+        events.extend(self.check(id, why, now));
+    }
+
     /// Asks for a connect-back check, and for another if no outcome comes.
     fn check(&mut self, id: MacId, why: &str, now: Instant) -> Option<Event> {
         let guest = self.guests.get_mut(&id)?;

@@ -383,3 +383,17 @@ impl Lines {
         }
     }
 }
+
+/// Makes files in a few directories, with words that are easy to count: three in each, and in file N then "alpha beta"
+/// N times `times` times.
+pub(crate) fn words_below(directory: &Path, files: usize, parts: usize, times: usize) {
+    for number in 0..files {
+        let sub = directory.join(format!("part-{}", number % parts));
+        std::fs::create_dir_all(&sub).unwrap();
+        let text = format!(
+            "Common words, common {}",
+            "alpha beta\n".repeat(number * times)
+        );
+        std::fs::write(sub.join(format!("{number}.txt")), text).unwrap();
+    }
+}

@@ -6,20 +6,12 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::common::{Lines, Process, processes_with};
+use crate::common::{Lines, Process, processes_with, words_below};
 use crate::harness::{Image, ordinary, wait_for};
 
 /// Two dozen files in a few directories, with words that are easy to count.
 fn input(directory: &Path) {
-    for number in 0..24 {
-        let sub = directory.join(format!("part-{}", number % 3));
-        std::fs::create_dir_all(&sub).unwrap();
-        let text = format!(
-            "Common words, common {}",
-            "alpha beta\n".repeat(number * 10)
-        );
-        std::fs::write(sub.join(format!("{number}.txt")), text).unwrap();
-    }
+    words_below(directory, 24, 3, 10);
 }
 
 /// Returns the directory of an image, with which every process of the demo has to do.

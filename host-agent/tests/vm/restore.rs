@@ -77,6 +77,21 @@ impl Attached {
     }
 }
 
+/// Expects the end of a counter that was told to stop.
+#[track_caller]
+fn was_told_to_stop(end: Result<Ending, Error>) {
+    match end {
+        Ok(Ending::Ended(status)) => {
+            let results = status.results.unwrap();
+            assert!(
+                results.finished && results.exit_code_or_signal == 7,
+                "{results:?}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 fn status(machines: &Machines, client: &Client, name: &ExecutionName) -> Status {
     machines.runtime.block_on(client.exec_status(name)).unwrap()
 }
@@ -137,16 +152,7 @@ fn programs_go_on_from_the_snapshot_in_a_new_run_and_what_ended_since_runs_again
         "a snapshot is no restore"
     );
     machines.exec("worker", "touch stop").expect(0);
-    match first.end(&machines) {
-        Ok(Ending::Ended(status)) => {
-            let results = status.results.unwrap();
-            assert!(
-                results.finished && results.exit_code_or_signal == 7,
-                "{results:?}"
-            );
-        }
-        other => panic!("{other:?}"),
-    }
+    was_told_to_stop(first.end(&machines));
 
     // It has not ended, as far as the guest is concerned, and says so.
     run(&["vm", "restore", "worker", "now"]);
@@ -179,16 +185,7 @@ fn programs_go_on_from_the_snapshot_in_a_new_run_and_what_ended_since_runs_again
     let so_far = fourth.wait_lines(&machines, 5);
     machines.exec("worker", "touch stop").expect(0);
     let heard = Arc::clone(&fourth.heard);
-    match fourth.end(&machines) {
-        Ok(Ending::Ended(status)) => {
-            let results = status.results.unwrap();
-            assert!(
-                results.finished && results.exit_code_or_signal == 7,
-                "{results:?}"
-            );
-        }
-        other => panic!("{other:?}"),
-    }
+    was_told_to_stop(fourth.end(&machines));
     let heard = String::from_utf8(heard.lock().unwrap().clone()).unwrap();
     assert!(heard.starts_with(&so_far));
     unbroken(&heard, again);
